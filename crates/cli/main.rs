@@ -1,0 +1,2 @@
+//! alluvium.
+fn main() {}
