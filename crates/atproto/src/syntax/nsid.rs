@@ -7,9 +7,6 @@ use super::{SyntaxError, check_label, checked_string, first_other, labels};
 /// How long an NSID may be.
 pub const NSID_BYTES_MAX: usize = 317;
 
-/// How long the part before the name may be.
-pub const AUTHORITY_BYTES_MAX: usize = 253;
-
 /// An NSID such as `app.bsky.feed.post`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nsid(Arc<str>);
@@ -45,12 +42,7 @@ pub(super) fn check(text: &str) -> Result<(), SyntaxError> {
     let Some((authority, name)) = text.rsplit_once('.') else {
         return Err(SyntaxError::Parts { found: 1, min: 3 });
     };
-    if authority.len() > AUTHORITY_BYTES_MAX {
-        return Err(SyntaxError::Length {
-            bytes: authority.len(),
-            max: AUTHORITY_BYTES_MAX,
-        });
-    }
+    // The authority has no bound of its own: an official vector has one longer than a domain name can be.
     let mut found = 1;
     for (at, label) in labels(authority) {
         check_label(label, at)?;
