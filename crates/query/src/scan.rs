@@ -1,0 +1,193 @@
+//! One stored table of a view as an execution plan: Parquet segments without their dead rows, and the tail's batches.
+//!
+//! Guarantees that each live row comes once and no dead row comes at all: dead rows are cut out by a row selection
+//! that rides on each file, so Parquet never decodes them. Row counts are exact, so `count(*)` reads no data.
+//! Filters are used to read less, never to decide: the plan above filters again.
+//! Knows nothing of virtual columns; [`crate::stored`] adds them.
+
+use crate::prune::Pruner;
+use crate::view::{ReadView, SegmentScan, TableDef};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::Session;
+use datafusion::catalog::memory::{DataSourceExec, MemorySourceConfig};
+use datafusion::common::stats::Precision;
+use datafusion::common::{DFSchema, Statistics};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::{
+    CachedParquetFileReaderFactory, ParquetRowSelection,
+};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::union::UnionExec;
+use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+use std::sync::Arc;
+
+/// A view and what it takes to read its objects.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) view: Arc<ReadView>,
+    pub(crate) store_url: ObjectStoreUrl,
+    pub(crate) footers: Arc<CachedParquetFileReaderFactory>,
+}
+
+/// What to read of a stored table.
+#[derive(Debug)]
+pub(crate) struct Scan<'a> {
+    pub(crate) table: &'a TableDef,
+    /// Columns of the table's own schema, in the order of the output.
+    pub(crate) projection: Vec<usize>,
+    /// Filters over columns of the table's own schema.
+    pub(crate) filters: Vec<Expr>,
+    pub(crate) limit: Option<usize>,
+}
+
+impl Snapshot {
+    /// The plan that reads `scan`, or nothing when no segment and no batch is left to read.
+    pub(crate) async fn plan_if_any(
+        &self,
+        state: &dyn Session,
+        scan: Scan<'_>,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let schema = Arc::clone(&scan.table.schema);
+        let predicate = physical_predicate(state, &scan.filters, &schema)?;
+        let pruner = Pruner::new(predicate.as_ref(), &schema);
+        let found = self
+            .view
+            .scan(scan.table, &|entry| pruner.keeps(entry))
+            .await
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
+        if found.segments.iter().any(|segment| live_rows(segment) > 0) {
+            parts.push(self.segments(state, &scan, &found.segments, predicate)?);
+        }
+        if found.tail.iter().any(|batch| batch.num_rows() > 0) {
+            parts.push(tail(&found.tail, &schema, &scan)?);
+        }
+        Ok(match parts.len() {
+            0 => None,
+            1 => parts.pop(),
+            _ => Some(UnionExec::try_new(parts)?),
+        })
+    }
+
+    /// The plan that reads `scan`.
+    pub(crate) async fn plan(
+        &self,
+        state: &dyn Session,
+        scan: Scan<'_>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = Arc::new(scan.table.schema.project(&scan.projection)?);
+        Ok(self
+            .plan_if_any(state, scan)
+            .await?
+            .unwrap_or_else(|| Arc::new(EmptyExec::new(schema))))
+    }
+
+    fn segments(
+        &self,
+        state: &dyn Session,
+        scan: &Scan<'_>,
+        segments: &[SegmentScan],
+        predicate: Option<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = &scan.table.schema;
+        let live = segments.iter().filter(|segment| live_rows(segment) > 0);
+        let files: Vec<PartitionedFile> = live.map(file_of).collect();
+        let options = state.table_options().parquet.clone();
+        let mut source = ParquetSource::new(Arc::clone(schema))
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::clone(&self.footers) as _);
+        if let Some(predicate) = predicate {
+            source = source.with_predicate(predicate);
+        }
+        let groups = FileGroup::new(files).split_files(state.config().target_partitions());
+        let config = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(statistics(segments, schema))
+            .with_limit(scan.limit)
+            .with_projection_indices(Some(scan.projection.clone()))?
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+fn live_rows(segment: &SegmentScan) -> u64 {
+    segment.entry.rows.saturating_sub(segment.dead.len())
+}
+
+/// Row counts are exact; sizes and bounds are not, since dead rows are in them.
+fn statistics(segments: &[SegmentScan], schema: &SchemaRef) -> Statistics {
+    let rows: u64 = segments.iter().map(live_rows).sum();
+    let bytes: u64 = segments.iter().map(|segment| segment.entry.bytes).sum();
+    let mut statistics = Statistics::new_unknown(schema);
+    statistics.num_rows = usize::try_from(rows).map_or(Precision::Absent, Precision::Exact);
+    statistics.total_byte_size =
+        usize::try_from(bytes).map_or(Precision::Absent, Precision::Inexact);
+    statistics
+}
+
+fn file_of(segment: &SegmentScan) -> PartitionedFile {
+    let file = PartitionedFile::new(segment.entry.path.to_string(), segment.entry.bytes);
+    if segment.dead.is_empty() {
+        return file;
+    }
+    file.with_extension(ParquetRowSelection::new(without_dead(segment)))
+}
+
+/// All rows of the segment but the dead ones, as runs.
+fn without_dead(segment: &SegmentScan) -> RowSelection {
+    let rows = usize::try_from(segment.entry.rows).unwrap_or(usize::MAX);
+    let mut runs: Vec<RowSelector> = Vec::new();
+    let mut next = 0usize;
+    for row in segment.dead.iter() {
+        let row = row as usize;
+        if row >= rows {
+            break;
+        }
+        if row > next {
+            runs.push(RowSelector::select(row - next));
+        }
+        match runs.last_mut() {
+            Some(run) if run.skip && row == next => run.row_count += 1,
+            _ => runs.push(RowSelector::skip(1)),
+        }
+        next = row + 1;
+    }
+    if next < rows {
+        runs.push(RowSelector::select(rows - next));
+    }
+    RowSelection::from(runs)
+}
+
+fn tail(
+    batches: &[RecordBatch],
+    schema: &SchemaRef,
+    scan: &Scan<'_>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let source = MemorySourceConfig::try_new(
+        &[batches.to_vec()],
+        Arc::clone(schema),
+        Some(scan.projection.clone()),
+    )?
+    .with_limit(scan.limit);
+    Ok(DataSourceExec::from_data_source(source))
+}
+
+fn physical_predicate(
+    state: &dyn Session,
+    filters: &[Expr],
+    schema: &SchemaRef,
+) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+    let Some(predicate) = conjunction(filters.iter().cloned()) else {
+        return Ok(None);
+    };
+    let schema = DFSchema::try_from(Arc::clone(schema))?;
+    state.create_physical_expr(predicate, &schema).map(Some)
+}

@@ -1,0 +1,221 @@
+//! A table that the bucket stores, as SQL sees it: its own columns, and for records the virtual `uri`.
+
+use crate::prune::OneValue;
+use crate::scan::{Scan, Snapshot};
+use crate::uri;
+use crate::view::{TableDef, TableKind};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DFSchema;
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, col};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::projection::ProjectionExec;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// One column of the table as SQL sees it.
+#[derive(Debug, Clone)]
+enum Shown {
+    /// A column that is stored, by its place in the stored schema.
+    Stored(usize),
+    /// Computed from stored columns.
+    Computed(Expr),
+}
+
+/// The provider of one stored table in one view.
+#[derive(Debug)]
+pub(crate) struct StoredTable {
+    snapshot: Arc<Snapshot>,
+    table: Arc<TableDef>,
+    shown: Vec<Shown>,
+    schema: SchemaRef,
+}
+
+impl StoredTable {
+    /// The table with all its columns, `uri` in front if its rows are records.
+    pub(crate) fn new(snapshot: Arc<Snapshot>, table: Arc<TableDef>) -> Self {
+        let stored = &table.schema;
+        let (mut fields, mut shown) = (Vec::new(), Vec::new());
+        if let Some(uri) = uri_of(&table) {
+            fields.push(Arc::new(Field::new(uri::URI, DataType::Utf8, true)));
+            shown.push(Shown::Computed(uri));
+        }
+        for (place, field) in stored.fields().iter().enumerate() {
+            if !is_internal(&table.kind, field.name()) {
+                fields.push(Arc::clone(field));
+                shown.push(Shown::Stored(place));
+            }
+        }
+        let schema = Arc::new(Schema::new(fields));
+        Self {
+            snapshot,
+            table,
+            shown,
+            schema,
+        }
+    }
+
+    /// The stored columns that `shown` needs, in the stored order.
+    fn stored_columns(&self, shown: &[&Shown]) -> Result<Vec<usize>> {
+        let mut needed = BTreeSet::new();
+        for column in shown {
+            match column {
+                Shown::Stored(place) => {
+                    needed.insert(*place);
+                }
+                Shown::Computed(expr) => {
+                    for column in expr.column_refs() {
+                        needed.insert(self.table.schema.index_of(&column.name)?);
+                    }
+                }
+            }
+        }
+        Ok(needed.into_iter().collect())
+    }
+}
+
+/// The expression of the virtual `uri`, if the table's rows are records.
+pub(crate) fn uri_of(table: &TableDef) -> Option<Expr> {
+    match &table.kind {
+        TableKind::Record { collection } => Some(uri::uri_expr(Some(collection.as_str()))),
+        TableKind::Untyped => Some(uri::uri_expr(None)),
+        _ => None,
+    }
+}
+
+/// Columns that make the merge work and mean nothing to a reader.
+fn is_internal(kind: &TableKind, column: &str) -> bool {
+    match kind {
+        TableKind::Events => ["id", "event_id", "at", "op_index", "hash"].contains(&column),
+        _ => false,
+    }
+}
+
+/// `filters` in terms of stored columns; those that only the virtual `uri` can answer become what they imply.
+pub(crate) fn stored_filters(table: &TableDef, filters: &[Expr]) -> Vec<Expr> {
+    let implied = uri::implied(filters);
+    let direct = filters
+        .iter()
+        .filter(|filter| !uri::names_uri(filter))
+        .cloned();
+    let known = |filter: &Expr| {
+        filter
+            .column_refs()
+            .iter()
+            .all(|c| table.schema.index_of(&c.name).is_ok())
+    };
+    direct.chain(implied).filter(known).collect()
+}
+
+/// Whether `filters` leave a table of one collection anything to answer.
+pub(crate) fn collection_fits(
+    state: &dyn Session,
+    collection: &str,
+    filters: &[Expr],
+) -> Result<bool> {
+    let column = "collection";
+    let schema = Arc::new(Schema::new(vec![Field::new(column, DataType::Utf8, false)]));
+    let df_schema = DFSchema::try_from(Arc::clone(&schema))?;
+    let implied = uri::implied(filters);
+    for filter in filters.iter().chain(&implied) {
+        let names_others = filter.column_refs().iter().any(|c| c.name != column);
+        if names_others {
+            continue;
+        }
+        let filter = state.create_physical_expr(filter.clone(), &df_schema)?;
+        let pruner = crate::prune::Pruner::new(Some(&filter), &schema);
+        if !pruner.keeps_container(&OneValue {
+            column,
+            value: collection,
+        }) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[async_trait]
+impl TableProvider for StoredTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let all: Vec<usize> = (0..self.shown.len()).collect();
+        let wanted = projection.unwrap_or(&all);
+        let shown: Vec<&Shown> = wanted.iter().map(|place| &self.shown[*place]).collect();
+        let columns = match shown
+            .iter()
+            .map(|column| stored_place(column))
+            .collect::<Option<Vec<usize>>>()
+        {
+            Some(columns) => columns,
+            None => self.stored_columns(&shown)?,
+        };
+        let input = self
+            .snapshot
+            .plan(
+                state,
+                Scan {
+                    table: &self.table,
+                    projection: columns,
+                    filters: stored_filters(&self.table, filters),
+                    limit,
+                },
+            )
+            .await?;
+        if shown.iter().all(|column| stored_place(column).is_some()) {
+            return Ok(input);
+        }
+        let expressions = shown.iter().zip(wanted).map(|(column, place)| {
+            let field = self.schema.field(*place);
+            let expr = match column {
+                Shown::Stored(_) => col(format!("\"{}\"", field.name())),
+                Shown::Computed(expr) => expr.clone(),
+            };
+            Ok((expr, field.name().clone()))
+        });
+        project(state, input, expressions.collect::<Result<Vec<_>>>()?)
+    }
+}
+
+fn stored_place(column: &Shown) -> Option<usize> {
+    match column {
+        Shown::Stored(place) => Some(*place),
+        Shown::Computed(_) => None,
+    }
+}
+
+/// A projection of `input` by logical expressions over its columns.
+pub(crate) fn project(
+    state: &dyn Session,
+    input: Arc<dyn ExecutionPlan>,
+    expressions: Vec<(Expr, String)>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = DFSchema::try_from(input.schema())?;
+    let expressions = expressions
+        .into_iter()
+        .map(|(expr, name)| Ok((state.create_physical_expr(expr, &schema)?, name)))
+        .collect::<Result<Vec<(Arc<dyn PhysicalExpr>, String)>>>()?;
+    Ok(Arc::new(ProjectionExec::try_new(expressions, input)?))
+}
