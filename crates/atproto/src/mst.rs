@@ -8,6 +8,7 @@
 //! [`Tree`] loads nodes when it needs them; a block that is missing matters only then.
 //! The tree does not check that blocks hash to their CIDs: [`Car`](crate::Car) does.
 
+mod branch;
 mod key;
 mod node;
 mod tree;

@@ -1,8 +1,9 @@
 //! One pass over a whole tree, in key order, without keeping it.
 
 use super::MstError;
+use super::branch::{check_place, read};
 use super::node::Node;
-use super::tree::{Blocks, check_place, read};
+use super::tree::Blocks;
 use crate::Cid;
 
 /// Calls `visit` with each key and its record's CID, in key order; all nodes must be there.

@@ -1,0 +1,4 @@
+//! Recorded frames of a real relay and a real repository, against what other implementations made of them.
+
+mod corpus;
+mod recorded;
