@@ -1,0 +1,11 @@
+//! What is fuzzed: for each decoder a function of any bytes that panics if a promise of the decoder does not hold.
+//!
+//! Most inputs are refused, and that is fine; what is accepted must be what its documentation says it is.
+
+pub(crate) mod cbor;
+pub(crate) mod cid;
+pub(crate) mod datetime;
+pub(crate) mod did_document;
+pub(crate) mod json;
+pub(crate) mod multikey;
+pub(crate) mod syntax;
