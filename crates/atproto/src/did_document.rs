@@ -203,4 +203,22 @@ mod tests {
             Err(DidDocumentError::Id { .. })
         ));
     }
+
+    #[test]
+    fn recorded_documents_have_all_three_fields() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tests/fixtures/atproto/firehose/did_docs.json.zst"
+        );
+        let text = zstd::decode_all(std::fs::File::open(path).expect("recorded")).expect("zstd");
+        let documents: serde_json::Map<String, Json> = serde_json::from_slice(&text).expect("JSON");
+        assert!(documents.len() > 100, "{} documents", documents.len());
+        for (did, document) in &documents {
+            let document = DidDocument::parse(document).expect("valid");
+            assert_eq!(document.id.as_str(), did);
+            assert!(document.signing_key.is_some(), "{did}");
+            assert!(document.pds.is_some(), "{did}");
+            assert!(document.handle.is_some(), "{did}");
+        }
+    }
 }
