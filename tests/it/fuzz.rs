@@ -13,8 +13,11 @@ use rand::{Rng, SeedableRng};
 #[path = "../fuzz/targets/mod.rs"]
 mod targets;
 
+/// Takes any bytes, and panics if a decoder breaks its promises on them.
+type Target = fn(&[u8]);
+
 /// Every target, named as its folder in the corpus and its entry in `tests/fuzz/Cargo.toml` are.
-const TARGETS: &[(&str, fn(&[u8]))] = &[
+const TARGETS: &[(&str, Target)] = &[
     ("cbor", targets::cbor::cbor),
     ("cid", targets::cid::cid),
     ("datetime", targets::datetime::datetime),
@@ -90,7 +93,7 @@ fn every_target_has_a_corpus_and_an_entry_for_cargo_fuzz() {
 }
 
 /// Runs `target` on `input`; says which input it was if that panics.
-fn hold(name: &str, target: fn(&[u8]), input: &[u8]) {
+fn hold(name: &str, target: Target, input: &[u8]) {
     if catch_unwind(|| target(input)).is_err() {
         let hex: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
         panic!("fuzz target {name} does not hold on {hex}");
