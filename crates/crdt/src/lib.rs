@@ -13,6 +13,8 @@ pub mod change;
 pub mod change_log;
 mod codes;
 pub mod convert;
+#[cfg(test)]
+mod generate;
 mod identity;
 pub mod merge;
 pub mod merge_model;

@@ -1,1 +1,314 @@
-//! Tests.
+//! The merge laws as properties of the model: commutative, associative, idempotent, and what they say of each kind.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::test_runner::{Config, TestRunner};
+
+use super::*;
+use crate::change::{Body, Micros};
+use crate::generate::{body_of, change, did_of, rev_of, told_twice};
+use crate::merge::{SKEW_MAX_US, believed_time, shown_account, winner};
+
+/// How often each situation must have occurred in the thousand histories, so that the laws were put to the test.
+const OCCURRENCES_MIN: u32 = 100;
+
+#[test]
+fn any_permutation_duplication_and_split_gives_the_same_rows() {
+    let seen = RefCell::new(BTreeMap::new());
+    let mut runner = TestRunner::new(Config {
+        failure_persistence: None,
+        ..Config::with_cases(1000)
+    });
+    runner
+        .run(&told_twice(), |(changes, parts)| {
+            let told: Vec<&Change> = parts.iter().flatten().collect();
+            count_situations(&told, &mut seen.borrow_mut());
+            let expected: Model = changes.iter().collect();
+
+            let permuted: Model = told.iter().copied().collect();
+            assert_same(&permuted, &expected);
+
+            let mut merged = Model::default();
+            for part in parts.iter().rev() {
+                let mut part: Model = part.iter().collect();
+                part.compact();
+                merged.merge(&part);
+                merged.compact();
+                merged.merge(&part);
+            }
+            assert_same(&merged, &expected);
+
+            assert_eq!(expected.state(), by_definition(&changes));
+            for row in merged.rows() {
+                assert!(changes.contains(row), "a row is one delivery, whole");
+            }
+            Ok(())
+        })
+        .unwrap_or_else(|failure| panic!("{failure}\n{runner}"));
+    let seen = seen.into_inner();
+    println!("situations in 1000 histories: {seen:?}");
+    assert_eq!(seen.len(), SITUATIONS.len());
+    for (situation, count) in seen {
+        assert!(count >= OCCURRENCES_MIN, "{situation}: only {count}");
+    }
+}
+
+#[test]
+fn a_change_of_each_kind_merges_with_itself_to_itself() {
+    let mut runner = TestRunner::new(Config::with_cases(500));
+    runner
+        .run(&(change(), change()), |(a, b)| {
+            assert_eq!(winner(&a, &a), &a);
+            if a.key() == b.key() {
+                assert_eq!(winner(&a, &b).order(), winner(&b, &a).order());
+            }
+            assert_eq!(
+                a.identity() == b.identity(),
+                (a.key(), a.order()) == (b.key(), b.order())
+            );
+            Ok(())
+        })
+        .unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[test]
+fn a_delete_wins_over_an_earlier_create_that_comes_late() {
+    let mut model = Model::default();
+    model.apply(&record(0, 5, None));
+    model.apply(&record(0, 4, Some(body_of(1))));
+    assert_eq!(model.records().count(), 0);
+    assert_eq!(model.tombstones().count(), 1);
+    model.apply(&record(0, 6, Some(body_of(2))));
+    assert_eq!(model.records().count(), 1);
+}
+
+#[test]
+fn of_one_rev_the_larger_cid_wins_and_a_delete_loses() {
+    let (a, b) = (body_of(1), body_of(2));
+    let larger = if a.cid > b.cid { a.clone() } else { b.clone() };
+    let changes = [
+        record(0, 5, Some(a)),
+        record(0, 5, None),
+        record(0, 5, Some(b)),
+    ];
+    let model: Model = changes.iter().collect();
+    let bodies: Vec<_> = model.records().map(|record| record.body.clone()).collect();
+    assert_eq!(bodies, [Some(larger)]);
+}
+
+#[test]
+fn a_floor_kills_what_is_below_it_whenever_it_comes() {
+    let mut model = Model::default();
+    model.apply(&record(0, 4, Some(body_of(1))));
+    model.apply(&record(1, 4, Some(body_of(1))));
+    model.apply(&floor(0, 5, &[]));
+    assert_eq!(model.records().count(), 1, "the other repo's");
+    model.apply(&record(0, 3, Some(body_of(1))));
+    model.apply(&record(0, 5, Some(body_of(2))));
+    assert_eq!(model.records().count(), 2);
+    assert_eq!(
+        model.floor(&did_of(0), &"app.bsky.feed.post".parse().expect("valid")),
+        Some(rev_of(5))
+    );
+}
+
+#[test]
+fn a_floor_of_some_collections_spares_the_others() {
+    let mut model = Model::default();
+    model.apply(&record(0, 4, Some(body_of(1))));
+    model.apply(&floor(0, 5, &["com.example.thing"]));
+    assert_eq!(model.records().count(), 1);
+    model.apply(&floor(0, 5, &["app.bsky.feed.post", "com.example.thing"]));
+    assert_eq!(model.records().count(), 0);
+}
+
+#[test]
+fn a_tombstone_goes_when_a_floor_is_above_it() {
+    let mut model = Model::default();
+    model.apply(&record(0, 4, None));
+    model.apply(&floor(0, 4, &[]));
+    assert_eq!(model.tombstones().count(), 1, "a write at the floor could still come");
+    model.apply(&floor(0, 5, &[]));
+    assert_eq!(model.tombstones().count(), 0);
+    model.compact();
+    model.apply(&record(0, 3, Some(body_of(1))));
+    assert_eq!(model.records().count(), 0);
+}
+
+#[test]
+fn a_clock_that_runs_ahead_is_believed_for_five_minutes() {
+    let arrived = Micros(1_000_000_000);
+    let soon = Micros(arrived.0 + SKEW_MAX_US);
+    assert_eq!(believed_time(Micros(5), arrived), Micros(5));
+    assert_eq!(believed_time(soon, arrived), soon);
+    assert_eq!(believed_time(Micros(i64::MAX), arrived), soon);
+    assert_eq!(
+        believed_time(Micros(i64::MAX), Micros(i64::MAX)),
+        Micros(i64::MAX)
+    );
+
+    let ahead = account("relay", i64::MAX, arrived.0, false);
+    let later = account("relay", arrived.0 + SKEW_MAX_US + 1, soon.0 + 1, true);
+    let model: Model = [&ahead, &later].into_iter().collect();
+    assert_eq!(model.rows().collect::<Vec<_>>(), [&later]);
+}
+
+#[test]
+fn the_hosts_own_word_on_an_account_is_shown() {
+    let (relay, host) = (account("relay", 9, 9, true), account("host", 5, 5, false));
+    let states = || {
+        [&relay, &host].into_iter().filter_map(|change| match change {
+            Change::Account(state) => Some(state),
+            _ => None,
+        })
+    };
+    let active = |host| shown_account(states(), host).map(|state| state.active);
+    assert_eq!(active(None), Some(true));
+    assert_eq!(active(Some("host")), Some(false));
+    assert_eq!(active(Some("another")), Some(true));
+    assert!(shown_account([], None).is_none());
+}
+
+const SITUATIONS: [&str; 6] = [
+    "equal revs",
+    "late creates after deletes",
+    "resyncs in the middle",
+    "equivocation",
+    "skewed account times",
+    "duplicates",
+];
+
+/// Counts what happens in a history as it is told.
+fn count_situations(told: &[&Change], seen: &mut BTreeMap<&'static str, u32>) {
+    let mut count = |situation| *seen.entry(situation).or_insert(0) += 1;
+    for (at, change) in told.iter().enumerate() {
+        let before = &told[..at];
+        if before.iter().any(|other| other.identity() == change.identity()) {
+            count(SITUATIONS[5]);
+        }
+        match change {
+            Change::Record(record) => {
+                let of_key = before.iter().filter_map(|other| match other {
+                    Change::Record(other) if other.key() == record.key() => Some(other),
+                    _ => None,
+                });
+                for other in of_key {
+                    if other.rev == record.rev && other.body != record.body {
+                        count(SITUATIONS[0]);
+                    }
+                    if other.body.is_none() && record.body.is_some() && record.rev < other.rev {
+                        count(SITUATIONS[1]);
+                    }
+                }
+            }
+            Change::Floor(floor) => {
+                let kills = |other: &&&Change| match other {
+                    Change::Record(record) => floor.covers(record),
+                    _ => false,
+                };
+                if before.iter().any(|c| kills(&c)) && told[at..].iter().any(|c| kills(&c)) {
+                    count(SITUATIONS[2]);
+                }
+            }
+            Change::Head(head) => {
+                let other_commit = |other: &&&Change| match other {
+                    Change::Head(other) => {
+                        other.did == head.did
+                            && other.rev == head.rev
+                            && other.commit != head.commit
+                    }
+                    _ => false,
+                };
+                if before.iter().any(|c| other_commit(&c)) {
+                    count(SITUATIONS[3]);
+                }
+            }
+            Change::Account(state) => {
+                if believed_time(state.time, state.delivery.indexed_at) != state.time {
+                    count(SITUATIONS[4]);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The rows by the words of the law, without the model: no change of the key is higher, no floor covers it.
+fn by_definition(changes: &[Change]) -> BTreeMap<MergeKey, Order> {
+    let keys: BTreeSet<MergeKey> = changes.iter().map(Change::key).collect();
+    let highest = |key: &MergeKey| {
+        let of_key = changes.iter().filter(|change| change.key() == *key);
+        of_key.max_by_key(|change| change.order())
+    };
+    let dead = |change: &Change| {
+        let Change::Record(record) = change else {
+            return false;
+        };
+        record.body.is_none()
+            || changes.iter().any(|other| match other {
+                Change::Floor(floor) => floor.covers(record),
+                _ => false,
+            })
+    };
+    keys.into_iter()
+        .filter_map(|key| {
+            let change = highest(&key)?;
+            (!dead(change)).then(|| (key, change.order()))
+        })
+        .collect()
+}
+
+#[track_caller]
+fn assert_same(model: &Model, expected: &Model) {
+    assert_eq!(model.state(), expected.state());
+    let tombstones = |model: &Model| {
+        let keys = model.tombstones().map(|record| (record.key(), record.rev));
+        keys.collect::<BTreeSet<_>>()
+    };
+    assert_eq!(tombstones(model), tombstones(expected));
+}
+
+fn record(did: u8, rev: u16, body: Option<Body>) -> Change {
+    Change::Record(RecordChange {
+        did: did_of(did),
+        collection: "app.bsky.feed.post".parse().expect("valid"),
+        rkey: "self".parse().expect("valid"),
+        rev: rev_of(rev),
+        body,
+        delivery: delivery("relay", 0),
+    })
+}
+
+fn floor(did: u8, rev: u16, collections: &[&str]) -> Change {
+    Change::Floor(FloorChange {
+        did: did_of(did),
+        rev: rev_of(rev),
+        collections: collections
+            .iter()
+            .map(|nsid| nsid.parse().expect("valid"))
+            .collect(),
+        delivery: delivery("relay", 0),
+    })
+}
+
+fn account(source: &str, time: i64, indexed_at: i64, active: bool) -> Change {
+    Change::Account(crate::AccountChange {
+        did: did_of(0),
+        time: Micros(time),
+        seq: None,
+        active,
+        status: None,
+        delivery: delivery(source, indexed_at),
+    })
+}
+
+fn delivery(source: &str, indexed_at: i64) -> crate::Delivery {
+    crate::Delivery {
+        source: source.into(),
+        seq: None,
+        indexed_at: Micros(indexed_at),
+        time: None,
+        verification: atproto::Verification::Inverted,
+    }
+}

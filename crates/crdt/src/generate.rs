@@ -1,0 +1,284 @@
+//! Strategies for changes that collide: few repos, few keys, few revs, so that merging has something to decide.
+
+use std::sync::Arc;
+
+use atproto::{Action, Cid, Did, Handle, Nsid, RecordKey, Tid, Verification};
+use bytes::Bytes;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use crate::change::{
+    AccountChange, Body, Change, CursorChange, Delivery, EventChange, EventKind, FloorChange,
+    HeadChange, IdentityChange, Micros, NoticeChange, NoticeKind, RecordChange,
+};
+
+/// The arrival around which all generated times lie.
+const NOW_US: i64 = 1_780_000_000_000_000;
+
+/// A history of at least 50 changes.
+pub(crate) fn history() -> impl Strategy<Value = Vec<Change>> {
+    prop::collection::vec(change(), 50..90)
+}
+
+/// A history, and a second telling of it: permuted, some changes twice, cut into parts.
+pub(crate) fn told_twice() -> impl Strategy<Value = (Vec<Change>, Vec<Vec<Change>>)> {
+    history().prop_flat_map(|changes| {
+        let copies = prop::collection::vec(any::<Index>(), 0..30);
+        let cuts = prop::collection::vec(any::<Index>(), 0..4);
+        let again = (Just(changes.clone()), copies)
+            .prop_map(|(mut changes, copies)| {
+                let copies: Vec<Change> =
+                    copies.iter().map(|copy| copy.get(&changes).clone()).collect();
+                changes.extend(copies);
+                changes
+            })
+            .prop_shuffle();
+        (Just(changes), again, cuts)
+    })
+    .prop_map(|(changes, again, cuts)| {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(again.len())).collect();
+        cuts.extend([0, again.len()]);
+        cuts.sort_unstable();
+        let parts = cuts.windows(2).map(|cut| again[cut[0]..cut[1]].to_vec());
+        (changes, parts.collect())
+    })
+}
+
+/// A change of any kind.
+pub(crate) fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        12 => record().prop_map(Change::Record),
+        1 => floor().prop_map(Change::Floor),
+        4 => event().prop_map(Change::Event),
+        3 => account().prop_map(Change::Account),
+        1 => identity().prop_map(Change::Identity),
+        3 => head().prop_map(Change::Head),
+        1 => cursor().prop_map(Change::Cursor),
+        3 => notice().prop_map(Change::Notice),
+    ]
+}
+
+/// A DID by its number.
+pub(crate) fn did_of(number: u8) -> Did {
+    format!("did:plc:{}", char::from(b'a' + number).to_string().repeat(24))
+        .parse()
+        .expect("valid")
+}
+
+/// A rev by its number.
+pub(crate) fn rev_of(number: u16) -> Tid {
+    Tid::new(NOW_US + i64::from(number) * 1_000_000, number).expect("in range")
+}
+
+/// A record by its number.
+pub(crate) fn body_of(number: u8) -> Body {
+    // {"n": number} for a number below 24.
+    Body::of(Bytes::from(vec![0xa1, 0x61, b'n', number]))
+}
+
+fn did() -> impl Strategy<Value = Did> {
+    (0..3_u8).prop_map(did_of)
+}
+
+fn rev() -> impl Strategy<Value = Tid> {
+    (1..9_u16).prop_map(rev_of)
+}
+
+fn collection() -> impl Strategy<Value = Nsid> {
+    select(vec!["app.bsky.feed.post", "com.example.thing"])
+        .prop_map(|nsid| nsid.parse().expect("valid"))
+}
+
+fn rkey() -> impl Strategy<Value = RecordKey> {
+    select(vec!["3mptbyplj5d2a", "self", "a:b"]).prop_map(|rkey| rkey.parse().expect("valid"))
+}
+
+fn cid() -> impl Strategy<Value = Cid> {
+    (0..3_u8).prop_map(|number| body_of(number).cid)
+}
+
+fn source() -> impl Strategy<Value = Arc<str>> {
+    select(vec!["wss://relay.example", "wss://pds.example", "blake3:00"]).prop_map(Arc::from)
+}
+
+fn micros() -> impl Strategy<Value = Micros> {
+    (-5..5_i64).prop_map(|minutes| Micros(NOW_US + minutes * 60_000_000))
+}
+
+/// A frame's time: near the arrival, or far ahead of it.
+fn claimed() -> impl Strategy<Value = Micros> {
+    prop_oneof![
+        3 => micros(),
+        1 => (1..4_i64).prop_map(|days| Micros(NOW_US + days * 86_400_000_000)),
+    ]
+}
+
+fn delivery() -> impl Strategy<Value = Delivery> {
+    let verification = select(Verification::ALL.to_vec());
+    let seq = option::of(-3..100_i64);
+    (source(), seq, micros(), option::of(micros()), verification).prop_map(
+        |(source, seq, indexed_at, time, verification)| Delivery {
+            source,
+            seq,
+            indexed_at,
+            time,
+            verification,
+        },
+    )
+}
+
+fn record() -> impl Strategy<Value = RecordChange> {
+    let body = option::weighted(0.7, (0..3_u8).prop_map(body_of));
+    (did(), collection(), rkey(), rev(), body, delivery()).prop_map(
+        |(did, collection, rkey, rev, body, delivery)| RecordChange {
+            did,
+            collection,
+            rkey,
+            rev,
+            body,
+            delivery,
+        },
+    )
+}
+
+fn floor() -> impl Strategy<Value = FloorChange> {
+    let collections = prop::collection::btree_set(collection(), 0..2);
+    (did(), rev(), collections, delivery()).prop_map(|(did, rev, collections, delivery)| {
+        FloorChange {
+            did,
+            rev,
+            collections: collections.into_iter().collect(),
+            delivery,
+        }
+    })
+}
+
+fn event() -> impl Strategy<Value = EventChange> {
+    let operation = select(vec![Action::Create, Action::Update, Action::Delete]);
+    let path = (collection(), rkey(), operation, 0..2_u32);
+    let state = (option::of(handle()), any::<bool>(), option::of(status()));
+    let kind = select(vec![
+        EventKind::Commit,
+        EventKind::Identity,
+        EventKind::Account,
+        EventKind::Sync,
+    ]);
+    (kind, did(), micros(), rev(), cid(), path, state, delivery()).prop_map(
+        |(kind, did, time, rev, cid, path, (handle, active, status), delivery)| {
+            let (collection, rkey, operation, op_index) = path;
+            let of_commit = kind == EventKind::Commit;
+            let signed = of_commit || kind == EventKind::Sync;
+            let of_account = kind == EventKind::Account;
+            EventChange {
+                kind,
+                did,
+                time,
+                rev: signed.then_some(rev),
+                commit: signed.then_some(cid),
+                op_index: if of_commit { op_index } else { 0 },
+                operation: of_commit.then_some(operation),
+                collection: of_commit.then_some(collection),
+                rkey: of_commit.then_some(rkey),
+                cid: (of_commit && operation != Action::Delete).then_some(cid),
+                handle: handle.filter(|_| kind == EventKind::Identity),
+                active: of_account.then_some(active),
+                status: status.filter(|_| of_account),
+                delivery,
+            }
+        },
+    )
+}
+
+fn handle() -> impl Strategy<Value = Handle> {
+    select(vec!["alice.example.com", "bob.example.com"])
+        .prop_map(|handle| handle.parse().expect("valid"))
+}
+
+fn status() -> impl Strategy<Value = String> {
+    select(vec!["deactivated", "takendown", ""]).prop_map(str::to_owned)
+}
+
+fn account() -> impl Strategy<Value = AccountChange> {
+    let seq = option::of(0..4_i64);
+    (did(), claimed(), seq, any::<bool>(), option::of(status()), delivery()).prop_map(
+        |(did, time, seq, active, status, delivery)| AccountChange {
+            did,
+            time,
+            seq,
+            active,
+            status,
+            delivery,
+        },
+    )
+}
+
+fn identity() -> impl Strategy<Value = IdentityChange> {
+    let pds = option::of(Just("https://pds.example".to_owned()));
+    let seq = option::of(0..4_i64);
+    (did(), claimed(), seq, option::of(handle()), pds, delivery()).prop_map(
+        |(did, time, seq, handle, pds, delivery)| IdentityChange {
+            did,
+            time,
+            seq,
+            handle,
+            pds,
+            delivery,
+        },
+    )
+}
+
+fn head() -> impl Strategy<Value = HeadChange> {
+    (did(), rev(), 0..3_u8, delivery()).prop_map(|(did, rev, number, delivery)| {
+        let body = body_of(number);
+        HeadChange {
+            did,
+            rev,
+            data: body_of(number + 3).cid,
+            commit: body.cid,
+            commit_block: body.cbor,
+            delivery,
+        }
+    })
+}
+
+fn cursor() -> impl Strategy<Value = CursorChange> {
+    let slice = select(vec!["", "0-63"]).prop_map(str::to_owned);
+    (source(), slice, 0..2_u64, -2..50_i64, micros()).prop_map(
+        |(source, slice, generation, cursor, indexed_at)| CursorChange {
+            source,
+            slice,
+            generation,
+            cursor,
+            indexed_at,
+        },
+    )
+}
+
+fn notice() -> impl Strategy<Value = NoticeChange> {
+    let kind = select(vec![
+        NoticeKind::Rejection,
+        NoticeKind::Resync,
+        NoticeKind::Gap,
+    ]);
+    let reason = select(vec!["signature", "missing_block"]).prop_map(str::to_owned);
+    let place = (option::of(did()), option::of(rev()), option::of(0..9_i64));
+    let size = (0..2_u8, 0..3_u64, 0..2_u32, 0..3_u32);
+    (kind, reason, source(), place, size, micros()).prop_map(
+        |(kind, reason, source, (did, rev, seq), (hash, bytes, attempt, step), indexed_at)| {
+            NoticeChange {
+                kind,
+                reason,
+                source,
+                did,
+                rev,
+                seq,
+                frame_hash: [hash; 16],
+                bytes,
+                attempt,
+                step,
+                indexed_at,
+            }
+        },
+    )
+}
