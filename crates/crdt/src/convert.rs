@@ -14,6 +14,9 @@ use crate::change::{
 };
 
 /// The changes of a commit: its records, one event per operation, and the source's new head of the repo.
+///
+/// Where an operation's block is no record ([`VerifiedOp::problem`]), what stood at its path before is gone all the same:
+/// that is a delete, and the operation's event tells what was claimed.
 #[must_use]
 pub fn changes_of_commit(commit: &VerifiedCommit, delivery: &Delivery) -> Vec<Change> {
     let delivery = Delivery {

@@ -23,26 +23,29 @@ pub(crate) fn history() -> impl Strategy<Value = Vec<Change>> {
 
 /// A history, and a second telling of it: permuted, some changes twice, cut into parts.
 pub(crate) fn told_twice() -> impl Strategy<Value = (Vec<Change>, Vec<Vec<Change>>)> {
-    history().prop_flat_map(|changes| {
-        let copies = prop::collection::vec(any::<Index>(), 0..30);
-        let cuts = prop::collection::vec(any::<Index>(), 0..4);
-        let again = (Just(changes.clone()), copies)
-            .prop_map(|(mut changes, copies)| {
-                let copies: Vec<Change> =
-                    copies.iter().map(|copy| copy.get(&changes).clone()).collect();
-                changes.extend(copies);
-                changes
-            })
-            .prop_shuffle();
-        (Just(changes), again, cuts)
-    })
-    .prop_map(|(changes, again, cuts)| {
-        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(again.len())).collect();
-        cuts.extend([0, again.len()]);
-        cuts.sort_unstable();
-        let parts = cuts.windows(2).map(|cut| again[cut[0]..cut[1]].to_vec());
-        (changes, parts.collect())
-    })
+    history()
+        .prop_flat_map(|changes| {
+            let copies = prop::collection::vec(any::<Index>(), 0..30);
+            let cuts = prop::collection::vec(any::<Index>(), 0..4);
+            let again = (Just(changes.clone()), copies)
+                .prop_map(|(mut changes, copies)| {
+                    let copies: Vec<Change> = copies
+                        .iter()
+                        .map(|copy| copy.get(&changes).clone())
+                        .collect();
+                    changes.extend(copies);
+                    changes
+                })
+                .prop_shuffle();
+            (Just(changes), again, cuts)
+        })
+        .prop_map(|(changes, again, cuts)| {
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(again.len())).collect();
+            cuts.extend([0, again.len()]);
+            cuts.sort_unstable();
+            let parts = cuts.windows(2).map(|cut| again[cut[0]..cut[1]].to_vec());
+            (changes, parts.collect())
+        })
 }
 
 /// A change of any kind.
@@ -61,9 +64,12 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
 
 /// A DID by its number.
 pub(crate) fn did_of(number: u8) -> Did {
-    format!("did:plc:{}", char::from(b'a' + number).to_string().repeat(24))
-        .parse()
-        .expect("valid")
+    format!(
+        "did:plc:{}",
+        char::from(b'a' + number).to_string().repeat(24)
+    )
+    .parse()
+    .expect("valid")
 }
 
 /// A rev by its number.
@@ -99,7 +105,12 @@ fn cid() -> impl Strategy<Value = Cid> {
 }
 
 fn source() -> impl Strategy<Value = Arc<str>> {
-    select(vec!["wss://relay.example", "wss://pds.example", "blake3:00"]).prop_map(Arc::from)
+    select(vec![
+        "wss://relay.example",
+        "wss://pds.example",
+        "blake3:00",
+    ])
+    .prop_map(Arc::from)
 }
 
 fn micros() -> impl Strategy<Value = Micros> {
@@ -201,16 +212,22 @@ fn status() -> impl Strategy<Value = String> {
 
 fn account() -> impl Strategy<Value = AccountChange> {
     let seq = option::of(0..4_i64);
-    (did(), claimed(), seq, any::<bool>(), option::of(status()), delivery()).prop_map(
-        |(did, time, seq, active, status, delivery)| AccountChange {
+    (
+        did(),
+        claimed(),
+        seq,
+        any::<bool>(),
+        option::of(status()),
+        delivery(),
+    )
+        .prop_map(|(did, time, seq, active, status, delivery)| AccountChange {
             did,
             time,
             seq,
             active,
             status,
             delivery,
-        },
-    )
+        })
 }
 
 fn identity() -> impl Strategy<Value = IdentityChange> {

@@ -128,7 +128,11 @@ fn a_tombstone_goes_when_a_floor_is_above_it() {
     let mut model = Model::default();
     model.apply(&record(0, 4, None));
     model.apply(&floor(0, 4, &[]));
-    assert_eq!(model.tombstones().count(), 1, "a write at the floor could still come");
+    assert_eq!(
+        model.tombstones().count(),
+        1,
+        "a write at the floor could still come"
+    );
     model.apply(&floor(0, 5, &[]));
     assert_eq!(model.tombstones().count(), 0);
     model.compact();
@@ -158,10 +162,12 @@ fn a_clock_that_runs_ahead_is_believed_for_five_minutes() {
 fn the_hosts_own_word_on_an_account_is_shown() {
     let (relay, host) = (account("relay", 9, 9, true), account("host", 5, 5, false));
     let states = || {
-        [&relay, &host].into_iter().filter_map(|change| match change {
-            Change::Account(state) => Some(state),
-            _ => None,
-        })
+        [&relay, &host]
+            .into_iter()
+            .filter_map(|change| match change {
+                Change::Account(state) => Some(state),
+                _ => None,
+            })
     };
     let active = |host| shown_account(states(), host).map(|state| state.active);
     assert_eq!(active(None), Some(true));
@@ -184,7 +190,10 @@ fn count_situations(told: &[&Change], seen: &mut BTreeMap<&'static str, u32>) {
     let mut count = |situation| *seen.entry(situation).or_insert(0) += 1;
     for (at, change) in told.iter().enumerate() {
         let before = &told[..at];
-        if before.iter().any(|other| other.identity() == change.identity()) {
+        if before
+            .iter()
+            .any(|other| other.identity() == change.identity())
+        {
             count(SITUATIONS[5]);
         }
         match change {
