@@ -33,7 +33,10 @@ pub fn changes_of_commit(commit: &VerifiedCommit, delivery: &Delivery) -> Vec<Ch
             collection: op.collection.clone(),
             rkey: op.rkey.clone(),
             rev: commit.rev(),
-            body: op.record.clone().map(Body::of),
+            body: op
+                .cid
+                .zip(op.record.clone())
+                .map(|(cid, cbor)| Body { cid, cbor }),
             delivery: delivery.clone(),
         })
     }));
@@ -84,7 +87,10 @@ pub fn changes_of_repo(repo: &VerifiedRepo, delivery: &Delivery) -> Vec<Change> 
                 collection: record.collection.clone(),
                 rkey: record.rkey.clone(),
                 rev: repo.rev(),
-                body: Some(Body::of(record.record.clone())),
+                body: Some(Body {
+                    cid: record.cid,
+                    cbor: record.record.clone(),
+                }),
                 delivery: delivery.clone(),
             })
         })
@@ -199,3 +205,6 @@ fn event(kind: EventKind, did: &Did, time: Micros, delivery: &Delivery) -> Event
         delivery: delivery.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;
