@@ -54,7 +54,7 @@ impl Backoff {
         bucket: &Bucket,
         what: &'static str,
         path: &Path,
-        error: &dyn std::fmt::Display,
+        error: &(dyn std::fmt::Display + Sync),
     ) -> bool {
         self.attempts += 1;
         if is_overdue(self.started_us, bucket.clock().now_us(), self.retry_for) {
