@@ -233,10 +233,10 @@ fn count_situations(told: &[&Change], seen: &mut BTreeMap<&'static str, u32>) {
                     count(SITUATIONS[3]);
                 }
             }
-            Change::Account(state) => {
-                if believed_time(state.time, state.delivery.indexed_at) != state.time {
-                    count(SITUATIONS[4]);
-                }
+            Change::Account(state)
+                if believed_time(state.time, state.delivery.indexed_at) != state.time =>
+            {
+                count(SITUATIONS[4]);
             }
             _ => {}
         }
