@@ -128,7 +128,6 @@ impl RecordType {
         &self.lexicons
     }
 
-    #[expect(dead_code, reason = "shredding reads it")]
     pub(crate) fn fields(&self) -> &[(String, Node)] {
         &self.fields
     }

@@ -4,7 +4,7 @@
 //! a record's definition into [`Column`]s. All of it is pure. A Lexicon is a hint, never a law: a record that breaks its
 //! Lexicon is kept as it is, in `extra`. So constraints (lengths, known values, required fields) are not read at all.
 
-mod columns;
+pub(crate) mod columns;
 mod document;
 
 pub use columns::{Column, ColumnKind, RecordType, StructField, record_type, snake_case};
