@@ -217,6 +217,22 @@ impl Catalog {
         &self.tables[&TableName::new("atproto", "records_untyped")]
     }
 
+    /// Returns the internal table that holds changes of this kind; records stand in many, see [`Catalog::records_of`].
+    #[must_use]
+    pub fn table_of(&self, change: &crdt::Change) -> &Arc<TableDef> {
+        let (schema, table) = match change {
+            crdt::Change::Record(record) => return self.records_of(record.collection.as_str()),
+            crdt::Change::Event(_) => ("atproto", "events"),
+            crdt::Change::Account(_) => ("atproto", "account_states"),
+            crdt::Change::Identity(_) => ("atproto", "identities"),
+            crdt::Change::Head(_) => ("system", "heads"),
+            crdt::Change::Floor(_) => ("system", "floors"),
+            crdt::Change::Cursor(_) => ("system", "cursors"),
+            crdt::Change::Notice(_) => ("system", "notices"),
+        };
+        &self.tables[&TableName::new(schema, table)]
+    }
+
     /// Adds Lexicons that may refer to one another, then makes the tables of their records.
     fn with_docs(mut self, docs: Vec<LexiconDoc>) -> Self {
         let records: Vec<String> = docs
