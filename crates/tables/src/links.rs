@@ -9,13 +9,13 @@
 mod tests;
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::array::RecordBatch;
 use crdt::atproto::{AtUri, Did, Map, Value};
 
 use crate::lexicon::{Format, LexiconSet, ObjectDef, RecordType, TypeDef};
+use crate::rebuild::{RebuildError, Rebuilder};
+use crate::schema::TableDef;
 
 /// One reference.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -43,6 +43,22 @@ pub fn links_of(record: &Value, lexicon: Option<&RecordType>) -> Vec<Link> {
         _ => walk.anything(record, ""),
     }
     walk.links
+}
+
+/// Returns the references of each row's record. `batch` needs only the columns that [`Rebuilder::columns`] names.
+///
+/// # Errors
+/// Says what of which row can't be read.
+pub fn links_of_rows(
+    table: &TableDef,
+    batch: &RecordBatch,
+) -> Result<Vec<Vec<Link>>, RebuildError> {
+    let rebuilder = Rebuilder::new(table)?;
+    let rows = rebuilder.open(batch)?;
+    let lexicon = table.record_type().map(|record| &**record);
+    (0..batch.num_rows())
+        .map(|row| Ok(links_of(&rows.record(row)?, lexicon)))
+        .collect()
 }
 
 struct Walk<'a> {
@@ -147,97 +163,5 @@ fn field(path: &str, name: &str) -> String {
         name.to_owned()
     } else {
         format!("{path}.{name}")
-    }
-}
-
-/// Returns the columns of `atproto.links`: one row per reference.
-#[must_use]
-pub fn schema() -> SchemaRef {
-    let text = |name: &str| Field::new(name, DataType::Utf8, false);
-    Arc::new(Schema::new(vec![
-        text("target"),
-        text("target_did").with_nullable(true),
-        text("target_collection").with_nullable(true),
-        text("path"),
-        text("did"),
-        text("collection"),
-        text("rkey"),
-        text("uri"),
-        Field::new(
-            "created_at",
-            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-            true,
-        ),
-    ]))
-}
-
-/// The record that references are made by.
-#[derive(Debug, Clone, Copy)]
-pub struct LinkSource<'a> {
-    /// Its repo.
-    pub did: &'a str,
-    /// Its collection.
-    pub collection: &'a str,
-    /// Its key.
-    pub rkey: &'a str,
-    /// The time that it claims, µs since the epoch, UTC.
-    pub created_at_us: Option<i64>,
-}
-
-/// Makes rows of [`schema`].
-#[derive(Debug)]
-pub struct LinkRows {
-    texts: [StringBuilder; 8],
-    created_at: TimestampMicrosecondBuilder,
-}
-
-impl Default for LinkRows {
-    fn default() -> Self {
-        Self {
-            texts: Default::default(),
-            created_at: TimestampMicrosecondBuilder::new().with_timezone("UTC"),
-        }
-    }
-}
-
-impl LinkRows {
-    /// Adds the references of one record.
-    pub fn push(&mut self, source: &LinkSource<'_>, links: &[Link]) {
-        let LinkSource {
-            did,
-            collection,
-            rkey,
-            created_at_us,
-        } = *source;
-        let uri = format!("at://{did}/{collection}/{rkey}");
-        for link in links {
-            let row = [
-                Some(link.target.as_str()),
-                link.target_did.as_deref(),
-                link.target_collection.as_deref(),
-                Some(&link.path),
-                Some(did),
-                Some(collection),
-                Some(rkey),
-                Some(&uri),
-            ];
-            for (column, text) in self.texts.iter_mut().zip(row) {
-                column.append_option(text);
-            }
-            self.created_at.append_option(created_at_us);
-        }
-    }
-
-    /// Returns the rows in the order of pushing.
-    #[must_use]
-    pub fn finish(mut self) -> RecordBatch {
-        let texts = self
-            .texts
-            .iter_mut()
-            .map(|column| Arc::new(column.finish()) as ArrayRef);
-        let arrays = texts
-            .chain([Arc::new(self.created_at.finish()) as ArrayRef])
-            .collect();
-        RecordBatch::try_new(schema(), arrays).expect("the columns are those of the schema")
     }
 }

@@ -6,6 +6,8 @@
 //! that was checked when the row was made.
 
 mod columns;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

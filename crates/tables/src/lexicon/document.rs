@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crdt::atproto::Nsid;
 use serde_json::Value as Json;
 
 /// How deep definitions may be nested inside one another in one Lexicon.
@@ -137,11 +138,9 @@ impl LexiconDoc {
         if object.get("lexicon").and_then(Json::as_i64) != Some(1) {
             return Err(LexiconError::Language);
         }
-        let id = object
-            .get("id")
-            .and_then(Json::as_str)
-            .ok_or(LexiconError::Id)?
-            .to_owned();
+        let id = object.get("id").and_then(Json::as_str).unwrap_or_default();
+        let id: Nsid = id.parse().map_err(|_| LexiconError::Id)?;
+        let id = id.to_string();
         let defs = object
             .get("defs")
             .and_then(Json::as_object)
@@ -152,7 +151,7 @@ impl LexiconDoc {
                 id: id.clone(),
                 name: name.clone(),
             };
-            if let Some(def) = parse_def(&id, def).ok_or_else(malformed)? {
+            if let Some(def) = parse_def(&id, name, def).ok_or_else(malformed)? {
                 read.insert(name.clone(), def);
             }
         }
@@ -236,10 +235,12 @@ impl LexiconSet {
 }
 
 /// Returns `Some(None)` for a definition of which no record is made, `None` for a malformed one.
-fn parse_def(id: &str, json: &Json) -> Option<Option<Def>> {
-    Some(match json.get("type")?.as_str()? {
-        "record" => Some(Def::Record(parse_object(id, json.get("record")?, 0)?)),
-        "query" | "procedure" | "subscription" | "permission-set" => None,
+fn parse_def(id: &str, name: &str, json: &Json) -> Option<Option<Def>> {
+    Some(match (json.get("type")?.as_str()?, name) {
+        ("record", "main") => Some(Def::Record(parse_object(id, json.get("record")?, 0)?)),
+        ("query" | "procedure" | "subscription" | "permission-set", _) => None,
+        // Only `main` may be a record, and these two define nothing.
+        ("record" | "ref" | "unknown", _) => return None,
         _ => Some(Def::Type(parse_type(id, json, 0)?)),
     })
 }

@@ -6,6 +6,8 @@
 
 pub(crate) mod columns;
 mod document;
+#[cfg(test)]
+mod tests;
 
 pub use columns::{Column, ColumnKind, RecordType, StructField, record_type, snake_case};
 pub use document::{Def, Format, LexiconDoc, LexiconError, LexiconSet, ObjectDef, TypeDef};

@@ -2,11 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
-use arrow::array::AsArray;
 use crdt::atproto::json;
 use serde_json::json;
 
-use super::{LinkRows, LinkSource, links_of, schema};
+use super::links_of;
 use crate::schema::{Catalog, TableName};
 
 const CID: &str = "bafyreidfayvfuwqa7qlnopdjiqrxzs6blmoeu4rujcjtnci5beludirz2a";
@@ -115,26 +114,5 @@ fn a_target_says_whose_it_is() {
             (Some("did:plc:c"), None),
             (None, None)
         ]
-    );
-
-    let mut rows = LinkRows::default();
-    rows.push(
-        &LinkSource {
-            did: "did:plc:x",
-            collection: "x.y.z",
-            rkey: "r",
-            created_at_us: None,
-        },
-        &links,
-    );
-    let batch = rows.finish();
-    assert_eq!((batch.num_rows(), batch.schema()), (4, schema()));
-    assert_eq!(
-        batch
-            .column_by_name("uri")
-            .unwrap()
-            .as_string::<i32>()
-            .value(3),
-        "at://did:plc:x/x.y.z/r"
     );
 }

@@ -10,7 +10,7 @@ mod columns;
 pub mod extra;
 mod observed;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 

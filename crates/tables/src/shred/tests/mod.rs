@@ -23,7 +23,7 @@ use crate::schema::{Catalog, TableDef, TableName};
 use generate::Dice;
 
 /// A change that writes `cbor` to `collection`.
-pub(super) fn change_of(collection: &str, rkey: &str, cbor: Bytes) -> RecordChange {
+pub(crate) fn change_of(collection: &str, rkey: &str, cbor: Bytes) -> RecordChange {
     RecordChange {
         did: "did:plc:ewvi7nxzyoun6zhxrhs64oiz".parse().unwrap(),
         collection: collection.parse().unwrap(),
@@ -43,7 +43,7 @@ pub(super) fn change_of(collection: &str, rkey: &str, cbor: Bytes) -> RecordChan
     }
 }
 
-pub(super) fn shred(table: &TableDef, changes: &[RecordChange]) -> Shredded {
+pub(crate) fn shred(table: &TableDef, changes: &[RecordChange]) -> Shredded {
     let mut shredder = Shredder::new(table).unwrap();
     for change in changes {
         shredder.push(&RecordRow::of(change).unwrap()).unwrap();
@@ -52,7 +52,7 @@ pub(super) fn shred(table: &TableDef, changes: &[RecordChange]) -> Shredded {
 }
 
 /// Checks that each row gives back its record as CBOR, as a value and as JSON.
-pub(super) fn assert_comes_back(table: &TableDef, batch: &RecordBatch, changes: &[RecordChange]) {
+pub(crate) fn assert_comes_back(table: &TableDef, batch: &RecordBatch, changes: &[RecordChange]) {
     let rebuilder = Rebuilder::new(table).unwrap();
     let rows = rebuilder.open(batch).unwrap();
     assert_eq!(batch.num_rows(), changes.len());
