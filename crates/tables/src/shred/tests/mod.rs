@@ -364,8 +364,7 @@ fn an_empty_batch_has_all_columns() {
 #[test]
 fn every_record_comes_back_and_hardly_any_needs_raw() {
     let catalog = Catalog::builtin();
-    let mut records = 0;
-    let mut raw = BTreeMap::new();
+    let mut counted: BTreeMap<&'static str, usize> = BTreeMap::new();
     for seed in 0..20 {
         for table in catalog.tables().filter(|table| table.is_records()) {
             let collection = table
@@ -383,13 +382,45 @@ fn every_record_comes_back_and_hardly_any_needs_raw() {
                 .collect();
             let shredded = shred(table, &changes);
             assert_comes_back(table, &shredded.batch, &changes);
-            records += changes.len();
-            *raw.entry(collection.to_owned()).or_insert(0) += shredded.raw;
+            *counted.entry("records").or_default() += changes.len();
+            *counted.entry("raw").or_default() += shredded.raw;
+            for extra in shredded
+                .batch
+                .column_by_name("extra")
+                .unwrap()
+                .as_string::<i32>()
+            {
+                count_situations(extra, &mut counted);
+            }
         }
     }
-    let raw: usize = raw.values().sum();
+    println!("{counted:?}");
+    let (records, raw) = (counted["records"], counted["raw"]);
     assert!(
-        records >= 40_000 && raw * 1000 <= records,
+        raw * 1000 <= records,
         "{raw} of {records} records keep their bytes"
+    );
+    for situation in ["no extra", "own fields", "places inside", "no $type"] {
+        assert!(counted[situation] >= 100, "{situation}: {counted:?}");
+    }
+}
+
+fn count_situations(extra: Option<&str>, counted: &mut BTreeMap<&'static str, usize>) {
+    let mut count = |situation: &'static str, occurs: bool| {
+        *counted.entry(situation).or_default() += usize::from(occurs)
+    };
+    count("no extra", extra.is_none());
+    let Some(extra) = extra else { return };
+    let entries: serde_json::Map<String, serde_json::Value> = serde_json::from_str(extra).unwrap();
+    count("no $type", entries.contains_key("-/$type"));
+    count(
+        "places inside",
+        entries
+            .keys()
+            .any(|key| key.starts_with('/') && key[1..].contains('/')),
+    );
+    count(
+        "own fields",
+        entries.keys().any(|key| !key.starts_with(['/', '-'])),
     );
 }
