@@ -66,7 +66,7 @@ mod tests {
     const MINUTE_US: i64 = 60_000_000;
 
     fn policy() -> Policy {
-        let minutes = |minutes| Duration::from_secs(60 * minutes);
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         Policy {
             retention: minutes(60),
             grace: minutes(10),
