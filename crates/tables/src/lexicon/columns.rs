@@ -2,7 +2,7 @@
 //!
 //! A property is one column named in snake_case. A strongRef is two, `_uri` and `_cid`, and so is each strongRef in an
 //! object that holds nothing else (a post's `reply`). Other objects are structs, arrays are lists, unions and `unknown`
-//! are JSON text, and so is what stands inside more than [`CONTAINERS_MAX`] lists and structs.
+//! are JSON text, and so is what stands inside more than [`CONTAINERS_MAX`] lists and structs, or is too wide.
 //! Columns only ever grow: a property that has a column keeps it when its Lexicon changes.
 
 use std::collections::HashSet;
@@ -34,6 +34,10 @@ const TAKEN_PREFIX: &str = "record_";
 
 /// How many lists and structs may stand around a value that is a column or part of one.
 const CONTAINERS_MAX: usize = 4;
+
+/// How many fields the structs and groups of one table may have together; built-in types have at most 20. Definitions
+/// that hold one another could multiply into millions, so an object that does not fit is JSON text.
+pub(super) const FIELDS_MAX: usize = 1_000;
 
 const STRONG_REF: &str = "com.atproto.repo.strongRef";
 
@@ -192,6 +196,7 @@ pub fn record_type(
         set,
         taken: COMMON_COLUMNS.iter().map(|&name| name.to_owned()).collect(),
         columns: earlier.map_or_else(Vec::new, |earlier| earlier.columns.clone()),
+        fields_left: FIELDS_MAX,
     };
     deriving
         .taken
@@ -218,6 +223,7 @@ struct Deriving<'a> {
     set: &'a LexiconSet,
     taken: HashSet<String>,
     columns: Vec<Column>,
+    fields_left: usize,
 }
 
 impl Deriving<'_> {
@@ -238,6 +244,7 @@ impl Deriving<'_> {
                 .properties
                 .iter()
                 .all(|(_, def)| is_strong_ref(set, def))
+            && self.take_fields(object)
         {
             let fields = object
                 .properties
@@ -245,7 +252,47 @@ impl Deriving<'_> {
                 .map(|(name, def)| (name.clone(), self.node(&[path, &[name]].concat(), def)));
             return Node::Group(fields.collect());
         }
-        self.column(path, kind_of(self.set, def, 0))
+        let kind = self.kind(def, 0);
+        self.column(path, kind)
+    }
+
+    fn take_fields(&mut self, object: &ObjectDef) -> bool {
+        let left = self.fields_left.checked_sub(object.properties.len());
+        self.fields_left = left.unwrap_or(self.fields_left);
+        left.is_some()
+    }
+
+    fn kind(&mut self, def: &TypeDef, containers: usize) -> ColumnKind {
+        match self.set.follow(def) {
+            TypeDef::Boolean => ColumnKind::Boolean,
+            TypeDef::Integer => ColumnKind::Integer,
+            TypeDef::String(Format::Datetime) => ColumnKind::Datetime,
+            TypeDef::String(_) => ColumnKind::Text,
+            TypeDef::Bytes => ColumnKind::Bytes,
+            TypeDef::CidLink => ColumnKind::CidLink,
+            TypeDef::Blob => ColumnKind::Blob,
+            TypeDef::Array(items) if containers < CONTAINERS_MAX => {
+                ColumnKind::List(Box::new(self.kind(items, containers + 1)))
+            }
+            TypeDef::Object(object) if containers < CONTAINERS_MAX => {
+                self.object(object, containers)
+            }
+            _ => ColumnKind::Json,
+        }
+    }
+
+    fn object(&mut self, object: &ObjectDef, containers: usize) -> ColumnKind {
+        // Parquet has no struct without fields.
+        if object.properties.is_empty() || !self.take_fields(object) {
+            return ColumnKind::Json;
+        }
+        let mut taken = HashSet::new();
+        let field = |(property, def): &(String, TypeDef)| StructField {
+            name: free_name(snake_case(property), &mut taken),
+            property: property.clone(),
+            kind: self.kind(def, containers + 1),
+        };
+        ColumnKind::Struct(object.properties.iter().map(field).collect())
     }
 
     fn column(&mut self, path: &[&str], kind: ColumnKind) -> Node {
@@ -272,32 +319,6 @@ impl Deriving<'_> {
         self.columns
             .iter()
             .any(|column| column.name == "created_at")
-    }
-}
-
-fn kind_of(set: &LexiconSet, def: &TypeDef, containers: usize) -> ColumnKind {
-    match set.follow(def) {
-        TypeDef::Boolean => ColumnKind::Boolean,
-        TypeDef::Integer => ColumnKind::Integer,
-        TypeDef::String(Format::Datetime) => ColumnKind::Datetime,
-        TypeDef::String(_) => ColumnKind::Text,
-        TypeDef::Bytes => ColumnKind::Bytes,
-        TypeDef::CidLink => ColumnKind::CidLink,
-        TypeDef::Blob => ColumnKind::Blob,
-        TypeDef::Array(items) if containers < CONTAINERS_MAX => {
-            ColumnKind::List(Box::new(kind_of(set, items, containers + 1)))
-        }
-        // Parquet has no struct without fields.
-        TypeDef::Object(object) if containers < CONTAINERS_MAX && !object.properties.is_empty() => {
-            let mut taken = HashSet::new();
-            let field = |(property, def): &(String, TypeDef)| StructField {
-                name: free_name(snake_case(property), &mut taken),
-                property: property.clone(),
-                kind: kind_of(set, def, containers + 1),
-            };
-            ColumnKind::Struct(object.properties.iter().map(field).collect())
-        }
-        _ => ColumnKind::Json,
     }
 }
 

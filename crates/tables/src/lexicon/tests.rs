@@ -208,6 +208,29 @@ fn definitions_that_hold_themselves_end_as_json() {
 }
 
 #[test]
+fn definitions_that_multiply_end_as_json() {
+    let fields = |reference: &str| {
+        let field = |n: usize| (format!("f{n}"), json!({"type": "ref", "ref": reference}));
+        (0..50).map(field).collect::<serde_json::Map<_, _>>()
+    };
+    let object = |reference: &str| json!({"type": "object", "properties": fields(reference)});
+    let record = record_of(json!({
+        "main": {"type": "record", "record": object("#a")}, "a": object("#b"), "b": object("#c"), "c": object("#refs"),
+        "refs": object("com.atproto.repo.strongRef")}));
+    assert_eq!(record.columns().len(), 50);
+    let fields = format!("{:?}", record.columns())
+        .matches("StructField")
+        .count();
+    assert_eq!(fields, super::columns::FIELDS_MAX);
+
+    let record = record_of(
+        json!({"main": {"type": "record", "record": object("#refs")}, "refs": object("com.atproto.repo.strongRef")}),
+    );
+    let fit = super::columns::FIELDS_MAX / 50;
+    assert_eq!(record.columns().len(), fit * 100 + (50 - fit));
+}
+
+#[test]
 fn names_that_meet_in_snake_case_are_told_apart() {
     let string = json!({"type": "string"});
     let record = record_with(json!({

@@ -168,3 +168,33 @@ fn key_columns_are_there_and_not_null() {
         }
     }
 }
+
+#[test]
+fn an_alias_once_given_stays_with_its_table() {
+    let lexicon = |id: &str| json!({"lexicon": 1, "id": id, "defs": {"main": {"type": "record", "record": {"type": "object"}}}});
+    let mut catalog = Catalog::builtin();
+    for id in [
+        "app.bsky.aaa.post",
+        "chat.bsky.convo.message",
+        "app.bsky.feed.post",
+        "org.example.post",
+        "app.bsky.aab.post",
+    ] {
+        catalog = catalog.with_lexicon(&lexicon(id)).unwrap();
+    }
+    let aliases = |id: &str| {
+        catalog
+            .records_of(id)
+            .aliases
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(aliases("app.bsky.feed.post"), "bsky.post");
+    assert_eq!(aliases("app.bsky.aaa.post"), "bsky.aaa_post");
+    assert_eq!(aliases("app.bsky.aab.post"), "bsky.aab_post");
+    assert_eq!(aliases("chat.bsky.convo.message"), "bsky.message");
+    assert_eq!(aliases("org.example.post"), "");
+    assert!(typed_columns(catalog.records_of("app.bsky.feed.post")).contains(&"facets".to_owned()));
+}
