@@ -419,4 +419,4 @@ pub enum CborError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -206,7 +206,10 @@ pub enum JsonError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::cbor::tests::values;
 
     #[test]
     fn links_and_bytes_are_spelled_with_a_dollar() {
@@ -252,5 +255,13 @@ mod tests {
             from_text(&nested(DEPTH_MAX + 1)),
             Err(JsonError::TooDeep)
         ));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(value in values()) {
+            prop_assert_eq!(&from_json(&to_json(&value)).expect("valid"), &value);
+            prop_assert_eq!(&from_text(&to_text(&value)).expect("valid"), &value);
+        }
     }
 }

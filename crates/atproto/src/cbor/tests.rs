@@ -210,7 +210,7 @@ fn depth_is_bounded() {
 }
 
 /// Any value within the limits.
-fn values() -> impl Strategy<Value = Value> {
+pub(crate) fn values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
