@@ -1,3 +1,4 @@
-//! Integration tests.
+//! The one binary of tests that cross crates and processes; each module says what it shows.
 
 mod fuzz;
+mod tidy;

@@ -9,6 +9,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tonic::Status;
 
+use crate::http;
+
 /// A shared secret that clients send as `authorization: Bearer <token>`.
 #[derive(Clone, Debug)]
 pub struct Token(blake3::Hash);
@@ -75,7 +77,7 @@ pub(crate) async fn gate(
     }
     crate::metrics::refused();
     let reason = "this server asks for a token: send it as `authorization: Bearer <token>`";
-    if is_grpc(&request) {
+    if http::is_grpc(request.headers()) {
         return Status::unauthenticated(reason).into_http();
     }
     (
@@ -84,14 +86,6 @@ pub(crate) async fn gate(
         format!("{reason}\n"),
     )
         .into_response()
-}
-
-fn is_grpc(request: &Request) -> bool {
-    let content_type = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .map(|value| value.as_bytes());
-    content_type.is_some_and(|value| value.starts_with(b"application/grpc"))
 }
 
 #[cfg(test)]

@@ -47,6 +47,14 @@ pub enum ServeError {
     },
 }
 
+/// What a query's sender is told: the error's sentence, with its causes where they are not the sender's own doing.
+pub fn sentence(error: &QueryError) -> String {
+    match error.kind() {
+        ErrorKind::Unavailable | ErrorKind::Internal => with_causes(error),
+        ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Exhausted => error.to_string(),
+    }
+}
+
 /// The status of a query that failed before or between its rows.
 pub(crate) fn query_status(error: &QueryError) -> Status {
     let code = match error.kind() {
@@ -56,7 +64,7 @@ pub(crate) fn query_status(error: &QueryError) -> Status {
         ErrorKind::Exhausted => Code::ResourceExhausted,
         ErrorKind::Internal => Code::Internal,
     };
-    counted(code, &with_causes(error))
+    counted(code, &sentence(error))
 }
 
 /// The status of a handle or a binding that is refused.

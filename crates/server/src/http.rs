@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use query::Engine;
+use tonic::Status;
 
 /// How long a view may take to open before a server calls itself not ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +41,26 @@ async fn ready(State(engine): State<Arc<Engine>>) -> Response {
             (StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
         }
     }
+}
+
+/// Answers a path that nobody serves, to a gRPC client as gRPC.
+pub(crate) async fn unknown(request: Request) -> Response {
+    if is_grpc(request.headers()) {
+        return Status::unimplemented("this server has no such service").into_http();
+    }
+    (
+        StatusCode::NOT_FOUND,
+        "there is /healthz, /readyz, /metrics, and Arrow Flight SQL over gRPC\n",
+    )
+        .into_response()
+}
+
+/// Whether a request came from a gRPC client.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .map(|value| value.as_bytes());
+    content_type.is_some_and(|value| value.starts_with(b"application/grpc"))
 }
 
 async fn metrics() -> Response {

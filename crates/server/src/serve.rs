@@ -80,6 +80,7 @@ impl Server {
             .add_service(health_service)
             .into_axum_router()
             .merge(http::routes(engine))
+            .fallback(http::unknown)
             .layer(middleware::from_fn_with_state(token, auth::gate));
         Ok(Server {
             listener,
