@@ -18,11 +18,14 @@ type Target = fn(&[u8]);
 
 /// Every target, named as its folder in the corpus and its entry in `tests/fuzz/Cargo.toml` are.
 const TARGETS: &[(&str, Target)] = &[
+    ("car", targets::car::car),
     ("cbor", targets::cbor::cbor),
     ("cid", targets::cid::cid),
     ("datetime", targets::datetime::datetime),
     ("did_document", targets::did_document::did_document),
+    ("frame", targets::frame::frame),
     ("json", targets::json::json),
+    ("mst", targets::mst::mst),
     ("multikey", targets::multikey::multikey),
     ("syntax", targets::syntax::syntax),
 ];

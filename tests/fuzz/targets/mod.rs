@@ -2,10 +2,13 @@
 //!
 //! Most inputs are refused, and that is fine; what is accepted must be what its documentation says it is.
 
+pub(crate) mod car;
 pub(crate) mod cbor;
 pub(crate) mod cid;
 pub(crate) mod datetime;
 pub(crate) mod did_document;
+pub(crate) mod frame;
 pub(crate) mod json;
+pub(crate) mod mst;
 pub(crate) mod multikey;
 pub(crate) mod syntax;
