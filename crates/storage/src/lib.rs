@@ -27,6 +27,8 @@ mod proto;
 mod read;
 mod retry;
 mod store;
+#[cfg(test)]
+mod world;
 
 pub use bucket::{Bucket, DocumentError, OpenError, Settings, SettingsError};
 pub use clock::{Clock, ManualClock, SystemClock};

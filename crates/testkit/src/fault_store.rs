@@ -288,6 +288,10 @@ impl FaultStore {
 
     /// Counts and remembers a request, and says what becomes of it.
     async fn admit(&self, operation: Operation, path: &Path) -> Result<Decision> {
+        let yields = self.state().schedule.yields();
+        for _ in 0..yields {
+            tokio::task::yield_now().await;
+        }
         let (fault, due, on_wait) = {
             let mut state = self.state();
             state.counts.count(operation);

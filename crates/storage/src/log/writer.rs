@@ -20,6 +20,9 @@ use crate::retry::Backoff;
 // Above this the compression takes longer than an async task may hold its thread (about 1 ms).
 const INLINE_BYTES_MAX: usize = 128 * 1024;
 
+/// Under how many ids in a row one append is tried. Each had an answer that was too late, or met a twin.
+const IDS_MAX: u32 = 8;
+
 /// Why an append was not acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
@@ -95,54 +98,35 @@ impl LogWriter {
 
     /// Appends `sections` as one object and returns its position once it is durable.
     ///
-    /// Costs one PUT where nothing goes wrong; tries for the bucket's `retry_for` otherwise. Dropping the
+    /// Costs one PUT where nothing goes wrong; tries each id for the bucket's `retry_for` otherwise. Dropping the
     /// future leaves the outcome unknown; the next append then goes under a new id.
     ///
     /// # Errors
     /// [`AppendError::TooLarge`] if nothing was written, [`AppendError::Unknown`] if it may have been.
     pub async fn append(&mut self, sections: Vec<Section>) -> Result<Position, AppendError> {
         let body = encode(sections).await?;
-        let mut backoff = Backoff::new(&self.bucket, self.bucket.settings().retry_for);
         if self.is_unsure {
             self.take_new_id("an earlier append has an unknown outcome");
         }
-        loop {
+        let mut position = self.position();
+        for _ in 0..IDS_MAX {
             if self.is_silent(self.bucket.clock().now_us()) {
                 self.take_new_id("silent for half the grace");
             }
-            let position = Position {
-                writer: self.writer,
-                seq: self.next,
-            };
-            match self.send(position, &body, &mut backoff).await? {
+            position = self.position();
+            match self.send(position, &body).await? {
                 Sent::Confirmed => return Ok(position),
                 Sent::NewId(why) => self.take_new_id(why),
             }
-            let answer = "an answer that acknowledges nothing";
-            if !backoff
-                .wait(
-                    &self.bucket,
-                    "append",
-                    &layout::wal_object(position),
-                    &answer,
-                )
-                .await
-            {
-                return Err(AppendError::Unknown {
-                    position,
-                    source: None,
-                });
-            }
         }
+        Err(AppendError::Unknown {
+            position,
+            source: None,
+        })
     }
 
     /// Sends one object under one key until its outcome is known.
-    async fn send(
-        &mut self,
-        position: Position,
-        body: &Body,
-        backoff: &mut Backoff,
-    ) -> Result<Sent, AppendError> {
+    async fn send(&mut self, position: Position, body: &Body) -> Result<Sent, AppendError> {
         let path = layout::wal_object(position);
         let bytes = body.seal(&Header {
             database: self.bucket.database(),
@@ -151,6 +135,7 @@ impl LogWriter {
             created_us: self.bucket.clock().now_us(),
         });
         self.is_unsure = true;
+        let mut backoff = Backoff::new(&self.bucket, self.bucket.settings().retry_for);
         loop {
             let answer = attempt(self.bucket.store(), &path, &bytes).await;
             // From the last confirmed answer to the arrival of this one, retries included.
@@ -177,6 +162,13 @@ impl LogWriter {
                     source: Some(source),
                 });
             }
+        }
+    }
+
+    fn position(&self) -> Position {
+        Position {
+            writer: self.writer,
+            seq: self.next,
         }
     }
 

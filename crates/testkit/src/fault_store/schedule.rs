@@ -74,6 +74,8 @@ pub struct Rates {
     pub late: f64,
     /// [`Fault::Truncate`], of GETs.
     pub truncate: f64,
+    /// How often, at most, other tasks of the runtime come first before a request: not a fault, and no rate.
+    pub yields: u32,
 }
 
 #[derive(Default)]
@@ -85,6 +87,14 @@ pub(super) struct Schedule {
 impl Schedule {
     pub(super) fn seed(&mut self, seed: u64, rates: Rates) {
         self.chance = Some((StdRng::seed_from_u64(seed), rates));
+    }
+
+    /// How often other tasks come first before the next request.
+    pub(super) fn yields(&mut self) -> u32 {
+        match &mut self.chance {
+            Some((random, rates)) => random.random_range(0..=rates.yields),
+            None => 0,
+        }
     }
 
     pub(super) fn next(&mut self, operation: Operation, path: &Path) -> Option<Fault> {

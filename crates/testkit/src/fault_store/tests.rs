@@ -154,6 +154,7 @@ async fn one_seed_gives_one_history() {
             conflict: 0.2,
             late: 0.2,
             truncate: 0.2,
+            yields: 2,
         };
         store.seed(7, rates);
         for _ in 0..50 {
