@@ -1,1 +1,31 @@
-//! ingest.
+//! From recorded frames and repositories to acknowledged appends.
+//!
+//! I/O is at the edges: a [`Recording`] gives frames, a [`ChangeLog`](crdt::ChangeLog) takes batches. Between them is
+//! what one source's frames go through: decoding, admission in that source's order ([`admission`]), verification on
+//! all cores in order per repo, and their change into a batch that carries the source's cursor. What fails is counted
+//! by its reason and leaves a notice, without content; the rest goes in.
+//!
+//! This crate knows no tables but through [`Known`], which answers what the bucket already holds of a source.
+
+pub mod admission;
+pub mod did_docs;
+#[cfg(test)]
+mod fixture;
+pub mod import;
+pub mod intake;
+pub mod known;
+pub mod metrics;
+pub mod recording;
+pub mod replay;
+mod repo;
+pub mod summary;
+mod window;
+
+pub use did_docs::{DidDocs, DidDocsError};
+pub use import::ImportError;
+pub use intake::{Intake, name_of_file};
+pub use known::{Known, KnownCursor, KnownError, KnownHead, NothingKnown};
+pub use recording::{Recording, RecordingError};
+pub use replay::ReplayError;
+pub use summary::Summary;
+pub use window::StreamError;

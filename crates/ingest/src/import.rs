@@ -1,0 +1,264 @@
+//! Imports a repository's CAR.
+//!
+//! With its DID's key the records come in as writes at the repository's rev, and a floor behind them kills what is
+//! older. Without, they are an archive: rows, but no floor. A floor must never be seen without its records, so all of
+//! them go under one writer id: in one object where they fit, else one behind the other, again from the beginning if
+//! the log's writer takes a new id in between.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use atproto::{Car, Commit, Did, VerifiedRepo, VerifyError, verify_repo};
+use crdt::storage::WriterId;
+use crdt::{AppendError, Change, ChangeBatch, Delivery, NoticeChange, changes_of_repo};
+use thiserror::Error;
+use tracing::{info, warn};
+
+use crate::intake::{Intake, name_of_file};
+use crate::recording::unpacked;
+use crate::repo::{Arrival, hash_of, notice};
+use crate::summary::Summary;
+
+/// The longest CAR: it is held in memory while its tree is walked.
+pub const CAR_BYTES_MAX: u64 = 1 << 30;
+
+/// How many bytes of changes are one batch, and so one log object: half of what a batch may be.
+const BATCH_BYTES: usize = crdt::change_log::BATCH_BYTES_MAX / 2;
+
+/// How often an import begins again when the writer's id changes under it.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// Why a CAR was not imported.
+#[derive(Debug, Error)]
+pub enum ImportError {
+    /// The file can't be read. Nothing went in.
+    #[error("{} can't be read", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file is longer than [`CAR_BYTES_MAX`]. Nothing went in.
+    #[error("{} is longer than {CAR_BYTES_MAX} bytes", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is no repository that may go in; a notice says so in the log, and nothing else went in.
+    #[error("{} is refused ({})", path.display(), source.reason())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: VerifyError,
+    },
+    /// The log does not take it. Importing again does no harm.
+    #[error("import is broken off")]
+    Append {
+        /// What the log says.
+        #[from]
+        source: AppendError,
+    },
+    /// The log's writer took a new id each time. Importing again does no harm.
+    #[error("import given up: the log's writer took a new id {ATTEMPTS_MAX} times")]
+    WriterChanged,
+}
+
+impl Intake {
+    /// Imports the repository in the CAR at `path` and returns when all is durable.
+    ///
+    /// The source is `source`, or else named by the file's BLAKE3. A repository whose DID has a document with a key is
+    /// verified against it; for others the rows are an archive's, which raise no floor.
+    ///
+    /// # Errors
+    /// [`ImportError`].
+    pub async fn import_car(
+        &self,
+        path: &Path,
+        source: Option<&str>,
+    ) -> Result<Summary, ImportError> {
+        let open = |source| ImportError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        let source: Arc<str> = match source {
+            Some(source) => source.into(),
+            None => name_of_file(path).await.map_err(open)?.into(),
+        };
+        let (intake, of) = (self.clone(), path.to_owned());
+        let name = Arc::clone(&source);
+        let task = tokio::task::spawn_blocking(move || intake.changes_of_car(&of, &name));
+        let (arrival, changes) = match task.await {
+            Ok(result) => result?,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        let mut summary = Summary::of(&source);
+        summary.bytes = arrival.bytes;
+        let changes = match changes {
+            Ok(changes) => changes,
+            Err((notice, refused)) => {
+                self.log
+                    .append(vec![Change::Notice(*notice)].into())
+                    .await?;
+                return Err(ImportError::Refused {
+                    path: path.to_owned(),
+                    source: refused,
+                });
+            }
+        };
+        changes.iter().for_each(|change| summary.count(change));
+        self.append_in_order(changes, &mut summary).await?;
+        info!(source = %summary.source, records = summary.records, floors = summary.floors, "imported");
+        Ok(summary)
+    }
+
+    /// Reads, verifies and converts a CAR: the changes, with the floor last, or why it is refused.
+    #[allow(
+        clippy::type_complexity,
+        reason = "both results have one reader, above"
+    )]
+    fn changes_of_car(
+        &self,
+        path: &Path,
+        source: &Arc<str>,
+    ) -> Result<
+        (
+            Arrival,
+            Result<Vec<Change>, (Box<NoticeChange>, VerifyError)>,
+        ),
+        ImportError,
+    > {
+        let bytes = read(path)?;
+        let arrival = Arrival {
+            index: 0,
+            bytes: bytes.len() as u64,
+            hash: hash_of(&bytes),
+            at: self.now(),
+        };
+        let refused = |did: Option<Did>, error: VerifyError| {
+            let reason = error.reason();
+            warn!(%source, reason, "repository refused");
+            let notice = NoticeChange {
+                did,
+                ..notice(source, arrival, reason)
+            };
+            Ok((arrival, Err((Box::new(notice), error))))
+        };
+        let did = match did_of(&bytes) {
+            Ok(did) => did,
+            Err(error) => return refused(None, error),
+        };
+        // Without a document, or without a key of a known kind in it, the signature can't be checked.
+        let key = self.docs.key(&did).ok();
+        let repo = match verify_repo(&bytes, key, arrival.at.0) {
+            Ok(repo) => repo,
+            Err(error) => return refused(Some(did), error),
+        };
+        let delivery = Delivery {
+            source: Arc::clone(source),
+            seq: None,
+            indexed_at: arrival.at,
+            time: None,
+            verification: repo.verification(),
+        };
+        let mut changes = problems(&repo, source, arrival);
+        changes.extend(changes_of_repo(&repo, &delivery));
+        Ok((arrival, Ok(changes)))
+    }
+
+    /// Appends `changes` under one writer id, in their order.
+    async fn append_in_order(
+        &self,
+        changes: Vec<Change>,
+        summary: &mut Summary,
+    ) -> Result<(), ImportError> {
+        let batches = batches_of(changes);
+        for _ in 0..ATTEMPTS_MAX {
+            if self.append_once(&batches, summary).await? {
+                return Ok(());
+            }
+            warn!(source = %summary.source, "the log's writer took a new id: the import begins again");
+        }
+        Err(ImportError::WriterChanged)
+    }
+
+    /// Whether all batches went under one writer id; the last, with the floor, is not sent when others did not.
+    async fn append_once(
+        &self,
+        batches: &[ChangeBatch],
+        summary: &mut Summary,
+    ) -> Result<bool, AppendError> {
+        let mut writer: Option<WriterId> = None;
+        for batch in batches {
+            let position = self.log.append(batch.clone()).await?;
+            summary.appended(position);
+            if *writer.get_or_insert(position.writer) != position.writer {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A notice for each path of the tree that holds no record.
+fn problems(repo: &VerifiedRepo, source: &Arc<str>, arrival: Arrival) -> Vec<Change> {
+    let notice = |refused: &atproto::RefusedRecord| {
+        let arrival = Arrival {
+            hash: hash_of(&[arrival.hash.as_slice(), refused.path.as_bytes()].concat()),
+            ..arrival
+        };
+        Change::Notice(NoticeChange {
+            did: Some(repo.did().clone()),
+            rev: Some(repo.rev()),
+            ..notice(source, arrival, refused.problem.reason())
+        })
+    };
+    repo.refused().iter().map(notice).collect()
+}
+
+fn batches_of(changes: Vec<Change>) -> Vec<ChangeBatch> {
+    let mut batches = vec![ChangeBatch::default()];
+    let mut bytes = 0;
+    for change in changes {
+        let change = ChangeBatch::from(vec![change]);
+        bytes += change.bytes();
+        if bytes > BATCH_BYTES {
+            batches.push(ChangeBatch::default());
+            bytes = change.bytes();
+        }
+        if let Some(last) = batches.last_mut() {
+            last.changes.extend(change.changes);
+        }
+    }
+    batches
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ImportError> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        unpacked(File::open(path)?)?
+            .take(CAR_BYTES_MAX + 1)
+            .read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let path = path.to_owned();
+    match read() {
+        Ok(bytes) if bytes.len() as u64 > CAR_BYTES_MAX => Err(ImportError::TooLong { path }),
+        Ok(bytes) => Ok(bytes),
+        Err(source) => Err(ImportError::Open { path, source }),
+    }
+}
+
+/// Whose repository a CAR says that it is: that decides which key it is verified with.
+fn did_of(car: &[u8]) -> Result<Did, VerifyError> {
+    let car = Car::parse(car)?;
+    let cid = car.root();
+    let block = car.get(&cid).ok_or(VerifyError::MissingBlock { cid })?;
+    Ok(Commit::decode(block)?.did)
+}
+
+#[cfg(test)]
+mod tests;
