@@ -10,6 +10,7 @@ mod builder;
 mod encode;
 mod forgery;
 mod network;
+mod oddity;
 mod record;
 
 pub use account::{Account, Curve};
@@ -17,7 +18,8 @@ pub use builder::{CarFlaw, RepoBuilder, Stamp, Write};
 pub use encode::{encode_account, encode_commit, encode_frame, encode_identity, encode_sync};
 pub use forgery::{Forgery, resign};
 pub use network::{Message, Network, NetworkConfig};
-pub use record::{Kind, Made, Oddity, RecordMaker};
+pub use oddity::Oddity;
+pub use record::{Kind, Made, RecordMaker};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,9 @@
 //! Everything that was recorded verifies, and is what other implementations say it is.
 
-use atproto::{Action, Cid, Frame, Value, Verification, cbor, verify_commit, verify_repo};
+use atproto::{
+    Action, Car, Cid, CommitFrame, Frame, Tid, Value, Verification, car, cbor, verify_commit,
+    verify_repo,
+};
 
 use crate::corpus::{self, NOW_US};
 
@@ -97,4 +100,102 @@ fn the_recorded_repository_is_what_another_implementation_lists() {
     assert_eq!(repo.did().as_str(), line("DID:"));
     assert_eq!(repo.data().to_string(), line("Data CID:"));
     assert_eq!(repo.rev().to_string(), line("Revision:"));
+}
+
+#[test]
+fn the_sample_repositories_walk_to_their_ends() {
+    for (name, count) in [("empty.car", 0), ("tiny.car", 8)] {
+        let car = corpus::read(&format!("../{name}"));
+        let repo =
+            verify_repo(&car, None, NOW_US).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(repo.records().len(), count, "{name}");
+        assert!(repo.refused().is_empty(), "{name}");
+        for length in 0..car.len() {
+            verify_repo(&car[..length], None, NOW_US).expect_err("a cut");
+        }
+    }
+}
+
+/// A sender who passes commits on can leave out what nothing needs, and nothing else.
+#[test]
+fn each_block_that_is_left_out_is_missed_or_was_not_needed() {
+    let keys = corpus::keys();
+    let (mut missed, mut spared) = (0, 0);
+    for (_, frame) in corpus::commits() {
+        let car = Car::parse(&frame.blocks).expect("a CAR");
+        let whole = verify_commit(&frame, &keys[&frame.repo], NOW_US).expect("a commit");
+        for (left_out, _) in car.iter() {
+            let blocks = car::encode(car.roots(), car.iter().filter(|(cid, _)| *cid != left_out));
+            match verify_commit(
+                &CommitFrame {
+                    blocks,
+                    ..frame.clone()
+                },
+                &keys[&frame.repo],
+                NOW_US,
+            ) {
+                Ok(commit) => {
+                    assert_eq!(commit, whole);
+                    spared += 1;
+                }
+                Err(error) => {
+                    assert!(
+                        ["missing_block", "inversion_failed"].contains(&error.reason()),
+                        "{error}"
+                    );
+                    missed += 1;
+                }
+            }
+        }
+    }
+    println!("{missed} blocks missed, {spared} not needed");
+    assert!(missed >= 148 * 3);
+}
+
+/// What a sender says beside the signature, forged in every recorded commit.
+#[test]
+fn each_forged_field_is_refused_with_its_reason() {
+    let keys = corpus::keys();
+    let other = Cid::of_cbor(b"another");
+    type Forge = fn(&mut CommitFrame, Cid);
+    let forgeries: [(&str, Forge); 10] = [
+        ("inversion_mismatch", |frame, other| {
+            frame.prev_data = Some(other)
+        }),
+        ("commit_root_mismatch", |frame, other| frame.commit = other),
+        ("did_mismatch", |frame, _| {
+            frame.repo = "did:web:example.com".parse().expect("a DID")
+        }),
+        ("rev_mismatch", |frame, _| {
+            frame.rev = Tid::from_value(frame.rev.value() - 1)
+        }),
+        ("op_path", |frame, _| {
+            frame.ops[0].path = "no path".to_owned()
+        }),
+        ("op_path_repeated", |frame, _| {
+            frame.ops.push(frame.ops[0].clone())
+        }),
+        ("too_big", |frame, _| frame.too_big = true),
+        ("rebase", |frame, _| frame.rebase = true),
+        ("inversion_mismatch", |frame, _| drop(frame.ops.remove(0))),
+        ("op_fields", |frame, other| {
+            (frame.ops[0].cid, frame.ops[0].prev) = match frame.ops[0].action {
+                Action::Create => (frame.ops[0].cid, Some(other)),
+                Action::Update => (None, Some(other)),
+                Action::Delete => (Some(other), Some(other)),
+            };
+        }),
+    ];
+    for (_, frame) in corpus::commits() {
+        let key = &keys[&frame.repo];
+        for (reason, forge) in forgeries {
+            if frame.ops.is_empty() {
+                continue;
+            }
+            let mut forged = frame.clone();
+            forge(&mut forged, other);
+            let error = verify_commit(&forged, key, NOW_US).expect_err("a forgery");
+            assert_eq!(error.reason(), reason, "seq {}", frame.seq);
+        }
+    }
 }

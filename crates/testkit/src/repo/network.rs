@@ -7,7 +7,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::encode::{encode_account, encode_commit, encode_identity, encode_sync};
-use super::record::{Kind, Made, Oddity, RecordMaker};
+use super::oddity::Oddity;
+use super::record::{Kind, Made, RecordMaker};
 use super::{Account, Curve, RepoBuilder, Stamp, Write};
 
 /// What a [`Network`] is like.

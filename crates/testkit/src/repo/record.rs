@@ -63,68 +63,6 @@ impl Kind {
     }
 }
 
-/// Something that is odd about a record, though a repository may hold it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Oddity {
-    /// A field that the Lexicon does not have, with a value of every type.
-    UnknownField,
-    /// A field of another type than the Lexicon says.
-    WrongType,
-    /// A `createdAt` that is no date, or not of these times, or not written as usual.
-    WeirdCreatedAt,
-    /// No `createdAt`.
-    NoCreatedAt,
-    /// An embed of a type that nobody knows.
-    UnknownUnion,
-    /// A collection without a Lexicon.
-    ForeignCollection,
-    /// A record key that is no TID where there should be one.
-    NamedRkey,
-    /// A record key that is a TID of an absurd time.
-    AbsurdTid,
-    /// No `$type`.
-    NoType,
-    /// A `$type` that is not the collection.
-    OtherType,
-    /// Nested as deep as a record may be.
-    Deep,
-    /// Integers at the ends of their range.
-    HugeIntegers,
-    /// A blob as it was written in 2022.
-    LegacyBlob,
-    /// Text with a zero byte, a lone combining mark and letters that read from the right.
-    StrangeText,
-    /// Facets that point beyond the text or into a character.
-    BadFacets,
-    /// Nothing at all.
-    Empty,
-    /// Nulls where fields could be left out.
-    Nulls,
-}
-
-impl Oddity {
-    /// All of them.
-    pub const ALL: [Self; 17] = [
-        Self::UnknownField,
-        Self::WrongType,
-        Self::WeirdCreatedAt,
-        Self::NoCreatedAt,
-        Self::UnknownUnion,
-        Self::ForeignCollection,
-        Self::NamedRkey,
-        Self::AbsurdTid,
-        Self::NoType,
-        Self::OtherType,
-        Self::Deep,
-        Self::HugeIntegers,
-        Self::LegacyBlob,
-        Self::StrangeText,
-        Self::BadFacets,
-        Self::Empty,
-        Self::Nulls,
-    ];
-}
-
 /// A record and where it goes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Made {
@@ -200,11 +138,11 @@ const WORDS: [&str; 40] = [
 const LANGUAGES: [&str; 7] = ["en", "en", "en", "ja", "pt", "de", "en-US"];
 const TAGS: [&str; 6] = ["art", "cats", "rustlang", "nsfw", "写真", "Photography"];
 
-fn map<const N: usize>(fields: [(&str, Value); N]) -> Map {
+pub(super) fn map<const N: usize>(fields: [(&str, Value); N]) -> Map {
     fields.into_iter().collect()
 }
 
-fn value<const N: usize>(fields: [(&str, Value); N]) -> Value {
+pub(super) fn value<const N: usize>(fields: [(&str, Value); N]) -> Value {
     Value::Map(map(fields))
 }
 
@@ -446,113 +384,6 @@ impl RecordMaker {
             }
         }
     }
-
-    /// Makes a record with `oddity` at the time `at_us`.
-    pub fn odd(&self, oddity: Oddity, at_us: i64, random: &mut StdRng) -> Made {
-        let mut made = self.make(Kind::Post, at_us, random);
-        let Value::Map(record) = &mut made.record else {
-            return made;
-        };
-        match oddity {
-            Oddity::UnknownField => drop(record.insert("xExtension", every_type())),
-            Oddity::WrongType => {
-                let wrong = [
-                    Value::from(42),
-                    every_type(),
-                    Value::Bytes(vec![0, 1, 255]),
-                    Value::Null,
-                ];
-                record.insert(
-                    *["text", "langs", "reply"].choose(random).unwrap_or(&"text"),
-                    pick(&wrong, random),
-                );
-            }
-            Oddity::WeirdCreatedAt => {
-                let weird = [
-                    "yesterday",
-                    "",
-                    "0000-01-01T00:00:00.000Z",
-                    "9999-12-31T23:59:59.999999999Z",
-                    "2024-02-30T12:00:00Z",
-                    "2024-02-29T12:00:00.123456+05:30",
-                    "1985-04-12T23:20:50.123-00:00",
-                    "2024-02-29 12:00:00",
-                    "2024-06-30T23:59:60Z",
-                ];
-                record.insert("createdAt", *weird.choose(random).unwrap_or(&""));
-            }
-            Oddity::NoCreatedAt => drop(record.remove("createdAt")),
-            Oddity::UnknownUnion => {
-                record.insert(
-                    "embed",
-                    value([
-                        ("$type", Value::from("com.example.embed#hologram")),
-                        ("depth", 3.into()),
-                    ]),
-                );
-            }
-            Oddity::ForeignCollection => {
-                made.collection = "com.example.blog.entry".to_owned();
-                record.insert("$type", "com.example.blog.entry");
-                record.insert("body", every_type());
-            }
-            Oddity::NamedRkey => {
-                made.rkey = format!(
-                    "my~post:{}.{}",
-                    random.random_range(0..1_000_000),
-                    "x".repeat(40)
-                )
-            }
-            Oddity::AbsurdTid => {
-                let micros = *[0, 1, (1 << 53) - 1].choose(random).unwrap_or(&0);
-                made.rkey = tid(micros, random);
-            }
-            Oddity::NoType => drop(record.remove("$type")),
-            Oddity::OtherType => drop(record.insert("$type", "app.bsky.feed.like")),
-            Oddity::Deep => drop(record.insert("deep", deep(28))),
-            Oddity::HugeIntegers => {
-                let ends = [
-                    i64::MIN,
-                    -1,
-                    0,
-                    i64::MAX,
-                    (1 << 53) - 1,
-                    1 << 53,
-                    -(1 << 53),
-                ];
-                record.insert(
-                    "ends",
-                    Value::List(ends.into_iter().map(Value::from).collect()),
-                );
-            }
-            Oddity::LegacyBlob => {
-                let blob = value([
-                    ("cid", Value::from(Cid::of_raw(b"legacy").to_string())),
-                    ("mimeType", Value::from("image/jpeg")),
-                ]);
-                let image = value([("alt", Value::from("")), ("image", blob)]);
-                record.insert(
-                    "embed",
-                    value([
-                        ("$type", Value::from("app.bsky.embed.images")),
-                        ("images", Value::List(vec![image])),
-                    ]),
-                );
-            }
-            Oddity::StrangeText => drop(record.insert(
-                "text",
-                "a\u{0}b \u{301} \u{202e}שלום\u{202c} \u{feff}\u{10ffff}",
-            )),
-            Oddity::BadFacets => drop(record.insert("facets", bad_facets())),
-            Oddity::Empty => made.record = Value::Map(Map::new()),
-            Oddity::Nulls => {
-                for field in ["langs", "embed", "reply", "labels"] {
-                    record.insert(field, Value::Null);
-                }
-            }
-        }
-        made
-    }
 }
 
 fn keep<T>(kept: &mut Vec<T>, new: T) {
@@ -568,11 +399,7 @@ fn popular(count: usize, random: &mut StdRng) -> usize {
     ((uniform.powi(3) * count as f64) as usize).min(count - 1)
 }
 
-fn pick(values: &[Value], random: &mut StdRng) -> Value {
-    values.choose(random).cloned().unwrap_or(Value::Null)
-}
-
-fn tid(at_us: i64, random: &mut StdRng) -> String {
+pub(super) fn tid(at_us: i64, random: &mut StdRng) -> String {
     Tid::new(at_us, random.random_range(0..1024))
         .map(|tid| tid.to_string())
         .unwrap_or_default()
@@ -603,7 +430,7 @@ fn append(body: &mut String, part: &str, feature: Value) -> Value {
     facet(start as i64, body.len() as i64, feature)
 }
 
-fn facet(start: i64, end: i64, feature: Value) -> Value {
+pub(super) fn facet(start: i64, end: i64, feature: Value) -> Value {
     value([
         ("features", Value::List(vec![feature])),
         (
@@ -616,21 +443,6 @@ fn facet(start: i64, end: i64, feature: Value) -> Value {
     ])
 }
 
-fn bad_facets() -> Value {
-    let link = || {
-        value([
-            ("$type", Value::from("app.bsky.richtext.facet#link")),
-            ("uri", Value::from("no uri")),
-        ])
-    };
-    Value::List(vec![
-        facet(1, 1_000_000, link()),
-        facet(9, 3, link()),
-        facet(-1, 1, link()),
-        Value::Null,
-    ])
-}
-
 fn blob(mime: &str, random: &mut StdRng) -> Value {
     let number: u64 = random.random();
     value([
@@ -639,34 +451,4 @@ fn blob(mime: &str, random: &mut StdRng) -> Value {
         ("mimeType", Value::from(mime)),
         ("size", Value::from(random.random_range(1..1_000_000))),
     ])
-}
-
-fn every_type() -> Value {
-    value([
-        ("null", Value::Null),
-        ("no", Value::from(false)),
-        ("int", Value::from(-7)),
-        ("text", Value::from("ü")),
-        ("bytes", Value::Bytes(vec![0, 128, 255])),
-        ("link", Value::from(Cid::of_raw(b"blob"))),
-        (
-            "list",
-            Value::List(vec![
-                Value::from(1),
-                Value::from("a"),
-                Value::List(Vec::new()),
-            ]),
-        ),
-        (
-            "map",
-            value([
-                ("", Value::from("empty key")),
-                ("$type", Value::from("com.example.thing")),
-            ]),
-        ),
-    ])
-}
-
-fn deep(levels: usize) -> Value {
-    (0..levels).fold(Value::from("bottom"), |inner, _| Value::List(vec![inner]))
 }
