@@ -185,6 +185,8 @@ fn open_s3<S: BuildHasher>(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
     use super::*;
 
     fn open(url: &str, env: &[(&str, &str)]) -> Result<String, StoreError> {
