@@ -17,7 +17,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use ulid::Ulid;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, is_overdue};
 use crate::create::CreateError;
 use crate::ids::DatabaseId;
 
@@ -40,7 +40,7 @@ pub enum OpenError {
     },
     /// The store ignores `If-Match` of a GET.
     #[error(
-        "the store does not honour conditional reads (`If-Match` on GET was ignored); use one that does (S3, MinIO, R2, a local folder)"
+        "the store does not honour conditional reads (no ETag, or `If-Match` on GET is ignored); use one that does (S3, MinIO, R2, a local folder)"
     )]
     NoConditionalReads,
     /// The store does not let us in.
@@ -188,6 +188,16 @@ impl Bucket {
     /// The settings, checked.
     pub fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    /// Whether more than half the grace lies between `since_us` and now, or the clock went backwards: then an
+    /// opening that began at `since_us` is given up, and an answer confirms nothing.
+    pub fn is_past_half_grace(&self, since_us: i64) -> bool {
+        is_overdue(
+            since_us,
+            self.0.clock.now_us(),
+            self.0.settings.half_grace(),
+        )
     }
 
     /// A new ULID, of the bucket's clock and random source.

@@ -127,9 +127,7 @@ pub async fn collect(
         policy,
         collected: Collected::default(),
     };
-    let root = round.condemn(committer).await?;
-    // Listed after the commit: what is committed from here on can name nothing that this round condemns.
-    let versions = chain.versions().await?;
+    let (root, versions) = round.condemn(committer).await?;
     let names = round.names(&root, &versions, named).await;
     round.manifests(&root, &versions).await?;
     round.log(&root, &versions).await?;
@@ -165,39 +163,41 @@ impl Apply for Condemn<'_> {
 }
 
 impl Round<'_> {
-    /// Commits higher floors where there is something below them; returns the root to go by.
-    async fn condemn(&mut self, committer: &str) -> Result<Arc<Root>, CollectError> {
-        let versions = self.chain.versions().await?;
-        let newest = self.chain.newest_root().await?;
+    /// Commits higher floors where there is something below them; returns the root to go by, and the versions
+    /// of the LIST in which it was newest.
+    async fn condemn(&mut self, committer: &str) -> Result<(Arc<Root>, Vec<Listed>), CollectError> {
+        let (newest, versions) = self.chain.open().await?;
         let now_us = self.bucket.clock().now_us();
         let condemned = condemn(&newest, &versions, self.policy, now_us);
-        let mut root = Arc::clone(&newest);
-        if condemned.is_worth_a_commit && self.policy.is_dry {
-            root = Arc::new(Root {
+        let opened = if !condemned.is_worth_a_commit {
+            (newest, versions)
+        } else if self.policy.is_dry {
+            let mut kept = newest.kept.clone();
+            kept.retain(|kept| kept.expires_us > now_us);
+            let root = Root {
                 floor: condemned.floor,
                 upload_floor: condemned.upload_floor,
-                kept: newest
-                    .kept
-                    .iter()
-                    .filter(|kept| kept.expires_us > now_us)
-                    .cloned()
-                    .collect(),
+                kept,
                 ..(*newest).clone()
-            });
-        } else if condemned.is_worth_a_commit {
+            };
+            (Arc::new(root), versions)
+        } else {
             let mut apply = Condemn {
                 bucket: self.bucket,
                 condemned,
             };
-            root = self
+            let root = self
                 .chain
                 .commit(Version::NO_OBJECTS, committer, &mut apply)
                 .await?;
             self.collected.committed = Some(root.version);
-        }
-        self.collected.floor = root.floor;
-        self.collected.upload_floor = root.upload_floor;
-        Ok(root)
+            // Opened again, after the commit: what is committed from here on can name nothing that this root
+            // condemns. And not `root` but the newest tells what is a phantom: others collect too.
+            self.chain.open().await?
+        };
+        self.collected.floor = opened.0.floor;
+        self.collected.upload_floor = opened.0.upload_floor;
+        Ok(opened)
     }
 
     /// What manifests from the floor on, and the kept ones, name.
@@ -208,18 +208,27 @@ impl Round<'_> {
         named: &dyn Named,
     ) -> Result<HashSet<Path>, CollectError> {
         let mut names = HashSet::new();
-        let is_kept = |version| root.kept.iter().any(|kept| kept.version == version);
+        let mut expected = root.floor.max(Version::GENESIS.next());
+        let is_listed = |version| versions.iter().any(|listed| listed.version == version);
+        if let Some(kept) = root.kept.iter().find(|kept| !is_listed(kept.version)) {
+            let version = kept.version;
+            return Err(ChainError::Collected { version }.into());
+        }
         for listed in versions
             .iter()
-            .filter(|listed| listed.version >= root.floor || is_kept(listed.version))
+            .filter(|listed| root.answers_at(listed.version))
         {
             let version = listed.version;
+            if version >= expected {
+                // No version from the floor on is ever missing: a LIST that has a hole is not to be trusted.
+                if version > expected {
+                    return Err(ChainError::Collected { version: expected }.into());
+                }
+                expected = version.next();
+            }
             let read = self.chain.load(listed).await?;
-            let more = named
-                .names(&read)
-                .await
-                .map_err(|source| CollectError::Named { version, source })?;
-            names.extend(more);
+            let more = named.names(&read).await;
+            names.extend(more.map_err(|source| CollectError::Named { version, source })?);
         }
         Ok(names)
     }
@@ -230,10 +239,6 @@ impl Round<'_> {
             .iter()
             .filter(|listed| !root.answers_at(listed.version))
         {
-            // A version above `root` came after it; it is no less alive than `root`.
-            if listed.version > root.version {
-                continue;
-            }
             self.delete(vec![(layout::manifest(listed.version), listed.size)])
                 .await?;
             self.collected.manifests += 1;

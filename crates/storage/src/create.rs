@@ -97,7 +97,10 @@ async fn create_noting(
             Attempt::Refused(source) if *certainty == Certainty::FirstAnswer => {
                 return Err(CreateError::Refused { path, source });
             }
-            Attempt::Refused(source) => return Err(CreateError::Unknown { path, source }),
+            Attempt::Refused(source) | Attempt::Unreadable(source) => {
+                *certainty = Certainty::FoundOut;
+                return Err(CreateError::Unknown { path, source });
+            }
             Attempt::Open(source) => source,
         };
         *certainty = Certainty::FoundOut;
@@ -127,6 +130,8 @@ pub(crate) enum Attempt {
     Taken,
     /// The store does not let us; nothing was written by this PUT.
     Refused(Error),
+    /// Something is there, and the store does not let us read it: it may be ours.
+    Unreadable(Error),
     /// Nobody knows, or (409) nothing was written: send it again.
     Open(Error),
 }
@@ -146,6 +151,7 @@ pub(crate) async fn attempt(store: &dyn ObjectStore, path: &Path, bytes: &Bytes)
         Ok(_) => Attempt::Taken,
         Err(Error::NotFound { .. }) => Attempt::Open(exists),
         Err(Error::NotSupported { .. }) => Attempt::Taken,
-        Err(error) => Attempt::Open(error),
+        Err(error) if is_transient(&error) => Attempt::Open(error),
+        Err(error) => Attempt::Unreadable(error),
     }
 }

@@ -26,6 +26,8 @@ mod multiset;
 mod proto;
 mod read;
 mod retry;
+#[cfg(test)]
+mod simulation;
 mod store;
 #[cfg(test)]
 mod world;

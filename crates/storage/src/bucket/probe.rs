@@ -71,9 +71,8 @@ async fn once(bucket: &Bucket, path: &Path) -> Outcome {
         Err(error @ Error::NotFound { .. }) => return Outcome::Unclear(error),
         Err(error) => return unclear_or("read an object", error),
     };
-    // A store without ETags is read without `If-Match`: the commit id in a root is checked all the same.
     if meta.e_tag.is_none() {
-        return Outcome::Honoured;
+        return Outcome::Failed(OpenError::NoConditionalReads);
     }
     match get_whole(
         bucket.store(),

@@ -401,7 +401,7 @@ async fn deletions_that_fail_are_made_again() {
         database.world.store.script(rule);
     }
     assert_eq!(database.collect().await.objects, 5);
-    let left = crate::read::list(&database.world.bucket, &Path::from("tables"), None)
+    let left = list(&database.world.bucket, &Path::from("tables"), None)
         .await
         .unwrap();
     assert_eq!(left, []);

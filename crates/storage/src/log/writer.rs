@@ -153,7 +153,9 @@ impl LogWriter {
                     return Ok(Sent::Confirmed);
                 }
                 Attempt::Taken => return Ok(Sent::NewId("other bytes stand at our key")),
-                Attempt::Refused(source) => return Err(AppendError::Refused { position, source }),
+                Attempt::Refused(source) | Attempt::Unreadable(source) => {
+                    return Err(AppendError::Refused { position, source });
+                }
                 Attempt::Open(source) => source,
             };
             if !backoff.wait(&self.bucket, "append", &path, &source).await {

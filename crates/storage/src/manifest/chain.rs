@@ -12,7 +12,6 @@ use object_store::path::Path;
 use tracing::{info, warn};
 
 use crate::bucket::Bucket;
-use crate::clock::is_overdue;
 use crate::frame::FormatError;
 use crate::ids::{CommitId, Version};
 use crate::layout;
@@ -196,11 +195,21 @@ impl Chain {
     /// # Errors
     /// See [`ChainError`].
     pub async fn newest_root(&self) -> Result<Arc<Root>, ChainError> {
+        Ok(self.open().await?.0)
+    }
+
+    /// The newest root, and the versions that the LIST showed in which it was newest, oldest first. Of these,
+    /// the ones from its floor on, and those it keeps, are in the chain; others may be phantoms.
+    ///
+    /// # Errors
+    /// See [`ChainError`].
+    pub async fn open(&self) -> Result<(Arc<Root>, Vec<Listed>), ChainError> {
         for _ in 0..OPENINGS_MAX {
             let started_us = self.bucket.clock().now_us();
-            let root = match self.newest().await? {
+            let versions = self.versions().await?;
+            let root = match versions.last() {
                 None => Arc::new(Root::genesis(self.bucket.database())),
-                Some(listed) => match self.load(&listed).await {
+                Some(listed) => match self.load(listed).await {
                     Ok(root) => root,
                     Err(ChainError::Collected { version }) => {
                         info!(%version, "manifest collected while it was opened: listing again");
@@ -209,9 +218,8 @@ impl Chain {
                     Err(error) => return Err(error),
                 },
             };
-            let now_us = self.bucket.clock().now_us();
-            if !is_overdue(started_us, now_us, self.bucket.settings().half_grace()) {
-                return Ok(root);
+            if !self.bucket.is_past_half_grace(started_us) {
+                return Ok((root, versions));
             }
             warn!(version = %root.version, "opening took more than half the grace: listing again");
         }
@@ -229,15 +237,8 @@ impl Chain {
         from: Version,
     ) -> Result<Option<Arc<Root>>, ChainError> {
         for _ in 0..OPENINGS_MAX {
-            let versions = self.versions().await?;
-            let Some(newest) = versions.last() else {
-                return Ok(None);
-            };
-            let floor = match self.load(newest).await {
-                Ok(root) => root.floor,
-                Err(ChainError::Collected { .. }) => continue,
-                Err(error) => return Err(error),
-            };
+            let (newest, versions) = self.open().await?;
+            let floor = newest.floor;
             let mut is_outdated = false;
             for listed in versions
                 .iter()

@@ -318,7 +318,14 @@ impl Attempts<'_> {
         }
         let mut kept = draft.kept;
         kept.sort();
-        kept.dedup_by(|a, b| a.version == b.version && a.name == b.name);
+        // Of two entries of one name the one that lasts longer.
+        kept.dedup_by(|later, kept| {
+            let is_same = later.version == kept.version && later.name == kept.name;
+            if is_same {
+                kept.expires_us = kept.expires_us.max(later.expires_us);
+            }
+            is_same
+        });
         if let Some(gone) = kept.iter().find(|kept| !newest.answers_at(kept.version)) {
             return Err(CommitError::KeptGone {
                 version: gone.version,

@@ -87,7 +87,7 @@ async fn commits_follow_each_other() {
         assert_eq!(root.version, Version(version));
         assert_eq!(root.committer, "tagger");
     }
-    assert_eq!(tags(&*chain.newest_root().await.unwrap()), [1, 2, 3]);
+    assert_eq!(tags(&chain.newest_root().await.unwrap()), [1, 2, 3]);
     // Two LISTs and a PUT a commit; what it created it reads once; the last LIST is the line above.
     let counts = world.store.counts();
     assert_eq!((counts.put, counts.lists(), counts.get), (3, 7, 3));
@@ -220,7 +220,7 @@ async fn a_commit_that_was_collected_before_its_answer_is_unknown() {
         "{error:?}"
     );
     assert_eq!(
-        tags(&*chain.newest_root().await.unwrap()),
+        tags(&chain.newest_root().await.unwrap()),
         [99, 2],
         "it had happened, and once"
     );
@@ -502,7 +502,7 @@ async fn history(seed: u64) -> (Outcome, Vec<Event>) {
     world.store.calm();
     let chain = Chain::new(world.bucket.clone());
     let mut all = Outcome {
-        tags: tags(&*chain.newest_root().await.unwrap()),
+        tags: tags(&chain.newest_root().await.unwrap()),
         ..Outcome::default()
     };
     for outcome in outcomes {
