@@ -27,6 +27,8 @@ const TARGETS: &[(&str, Target)] = &[
     ("json", targets::json::json),
     ("mst", targets::mst::mst),
     ("multikey", targets::multikey::multikey),
+    ("recording", targets::recording::recording),
+    ("section", targets::section::section),
     ("syntax", targets::syntax::syntax),
 ];
 

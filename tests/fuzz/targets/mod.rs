@@ -11,4 +11,6 @@ pub(crate) mod frame;
 pub(crate) mod json;
 pub(crate) mod mst;
 pub(crate) mod multikey;
+pub(crate) mod recording;
+pub(crate) mod section;
 pub(crate) mod syntax;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use object_store::memory::InMemory;
+use storage::object_store::memory::InMemory;
 use storage::{ManualClock, list_log, read_log};
 
 use super::*;
