@@ -1,5 +1,9 @@
 //! Strategies for changes that collide: few repos, few keys, few revs, so that merging has something to decide.
+//!
+//! For tests, with the feature `generate`: whatever merges changes is held against [`Model`](crate::merge_model::Model)
+//! on the same histories, and [`count_situations`] tells whether they put the laws to the test.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use atproto::{Action, Cid, Did, Handle, Nsid, RecordKey, Tid, Verification};
@@ -12,17 +16,18 @@ use crate::change::{
     AccountChange, Body, Change, CursorChange, Delivery, EventChange, EventKind, FloorChange,
     HeadChange, IdentityChange, Micros, NoticeChange, NoticeKind, RecordChange,
 };
+use crate::merge::{MergeKey, believed_time};
 
-/// The arrival around which all generated times lie.
-const NOW_US: i64 = 1_780_000_000_000_000;
+/// The arrival around which all generated times lie, µs since the epoch.
+pub const NOW_US: i64 = 1_780_000_000_000_000;
 
 /// A history of at least 50 changes.
-pub(crate) fn history() -> impl Strategy<Value = Vec<Change>> {
+pub fn history() -> impl Strategy<Value = Vec<Change>> {
     prop::collection::vec(change(), 50..90)
 }
 
 /// A history, and a second telling of it: permuted, some changes twice, cut into parts.
-pub(crate) fn told_twice() -> impl Strategy<Value = (Vec<Change>, Vec<Vec<Change>>)> {
+pub fn told_twice() -> impl Strategy<Value = (Vec<Change>, Vec<Vec<Change>>)> {
     history()
         .prop_flat_map(|changes| {
             let copies = prop::collection::vec(any::<Index>(), 0..30);
@@ -49,7 +54,7 @@ pub(crate) fn told_twice() -> impl Strategy<Value = (Vec<Change>, Vec<Vec<Change
 }
 
 /// A change of any kind.
-pub(crate) fn change() -> impl Strategy<Value = Change> {
+pub fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         12 => record().prop_map(Change::Record),
         1 => floor().prop_map(Change::Floor),
@@ -63,7 +68,7 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
 }
 
 /// A DID by its number.
-pub(crate) fn did_of(number: u8) -> Did {
+pub fn did_of(number: u8) -> Did {
     format!(
         "did:plc:{}",
         char::from(b'a' + number).to_string().repeat(24)
@@ -73,12 +78,12 @@ pub(crate) fn did_of(number: u8) -> Did {
 }
 
 /// A rev by its number.
-pub(crate) fn rev_of(number: u16) -> Tid {
+pub fn rev_of(number: u16) -> Tid {
     Tid::new(NOW_US + i64::from(number) * 1_000_000, number).expect("in range")
 }
 
 /// A record by its number.
-pub(crate) fn body_of(number: u8) -> Body {
+pub fn body_of(number: u8) -> Body {
     // {"n": number} for a number below 24.
     Body::of(Bytes::from(vec![0xa1, 0x61, b'n', number]))
 }
@@ -298,4 +303,55 @@ fn notice() -> impl Strategy<Value = NoticeChange> {
             }
         },
     )
+}
+
+/// What must occur in generated histories, by the names that [`count_situations`] counts under.
+pub const SITUATIONS: [&str; 6] = [
+    "equal revs",
+    "late creates after deletes",
+    "resyncs in the middle",
+    "equivocation",
+    "skewed account times",
+    "duplicates",
+];
+
+/// Adds to `seen` how often each of [`SITUATIONS`] occurs in a history, in the order in which it is told.
+pub fn count_situations(told: &[&Change], seen: &mut BTreeMap<&'static str, u32>) {
+    let mut count = |situation: usize, times: usize| {
+        *seen.entry(SITUATIONS[situation]).or_default() += u32::try_from(times).unwrap_or(u32::MAX);
+    };
+    let mut identities = HashSet::new();
+    let mut records = HashMap::<MergeKey, Vec<&RecordChange>>::new();
+    let mut commits = HashMap::<(&Did, Tid), HashSet<Cid>>::new();
+    for (at, change) in told.iter().enumerate() {
+        count(5, usize::from(!identities.insert(change.identity())));
+        match change {
+            Change::Record(record) => {
+                let before = records.entry(record.key()).or_default();
+                let equal =
+                    |other: &&&RecordChange| other.rev == record.rev && other.body != record.body;
+                let late = |other: &&&RecordChange| {
+                    other.body.is_none() && record.body.is_some() && record.rev < other.rev
+                };
+                count(0, before.iter().filter(equal).count());
+                count(1, before.iter().filter(late).count());
+                before.push(record);
+            }
+            Change::Floor(floor) => {
+                let kills = |change: &&Change| matches!(change, Change::Record(record) if floor.covers(record));
+                let is_amid = told[..at].iter().any(kills) && told[at..].iter().any(kills);
+                count(2, usize::from(is_amid));
+            }
+            Change::Head(head) => {
+                let commits = commits.entry((&head.did, head.rev)).or_default();
+                commits.insert(head.commit);
+                count(3, usize::from(commits.len() > 1));
+            }
+            Change::Account(state) => {
+                let believed = believed_time(state.time, state.delivery.indexed_at);
+                count(4, usize::from(believed != state.time));
+            }
+            Change::Event(_) | Change::Identity(_) | Change::Cursor(_) | Change::Notice(_) => {}
+        }
+    }
 }

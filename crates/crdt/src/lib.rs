@@ -13,8 +13,8 @@ pub mod change;
 pub mod change_log;
 mod codes;
 pub mod convert;
-#[cfg(test)]
-mod generate;
+#[cfg(any(test, feature = "generate"))]
+pub mod generate;
 mod identity;
 pub mod merge;
 pub mod merge_model;

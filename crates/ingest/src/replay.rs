@@ -15,7 +15,7 @@ use crdt::{AppendError, Change, ChangeBatch, CursorChange};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::intake::{Intake, name_of_file};
 use crate::known::{KnownCursor, KnownError};
@@ -114,8 +114,10 @@ impl Intake {
             }
         }
         let summary = replay.finish().await?;
-        info!(source = %summary.source, frames = summary.frames, skipped = summary.skipped,
-            rejected = summary.rejections(), "replayed");
+        info!(source = %summary.source, frames = summary.frames, skipped = summary.skipped, "replayed");
+        if summary.rejections() > 0 {
+            warn!(source = %summary.source, rejected = ?summary.rejected, "some of it was refused");
+        }
         let (path, boxed) = (path.to_owned(), Box::new(summary.clone()));
         match ended {
             None => Ok(summary),
@@ -182,9 +184,10 @@ impl<'a> Replay<'a> {
             let bytes = ChangeBatch::from(outcome.changes);
             self.batch_bytes += bytes.bytes();
             self.batch.changes.extend(bytes.changes);
-            // A broken frame is not behind us: who replays again shall meet it again.
-            if error.is_none() || outcome.fate != Fate::Rejected {
-                self.cursor.cursor = i64::try_from(outcome.arrival.index + 1).unwrap_or(i64::MAX);
+            // What ended the source is not behind us: who replays again shall meet it again.
+            let index = outcome.arrival.index;
+            if error.as_ref().is_none_or(|error| error.index() != index) {
+                self.cursor.cursor = i64::try_from(index + 1).unwrap_or(i64::MAX);
                 self.is_ahead = true;
             }
             if self.batch_bytes >= BATCH_BYTES {
@@ -212,8 +215,8 @@ impl<'a> Replay<'a> {
         for change in &outcome.changes {
             summary.count(change);
             if let Change::Notice(notice) = change {
-                warn!(source = %notice.source, kind = notice.kind.as_str(), reason = %notice.reason,
-                    frame = outcome.arrival.index, did = notice.did.as_ref().map(atproto::Did::as_str), "noticed");
+                let did = notice.did.as_ref().map(atproto::Did::as_str);
+                debug!(kind = notice.kind.as_str(), reason = %notice.reason, did, "noticed");
             }
         }
     }

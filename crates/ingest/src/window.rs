@@ -50,6 +50,16 @@ pub enum StreamError {
     },
 }
 
+impl StreamError {
+    /// The place of the frame that ended the source, from 0.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        match self {
+            Self::Frame { index, .. } | Self::Closed { index, .. } => *index,
+        }
+    }
+}
+
 /// Frames that follow each other in a source.
 #[derive(Debug, Default)]
 pub(crate) struct Window {

@@ -7,7 +7,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
 use crate::change::{Body, Micros};
-use crate::generate::{body_of, change, did_of, rev_of, told_twice};
+use crate::generate::{SITUATIONS, body_of, change, count_situations, did_of, rev_of, told_twice};
 use crate::merge::{SKEW_MAX_US, believed_time, shown_account, winner};
 
 /// How often each situation must have occurred in the thousand histories, so that the laws were put to the test.
@@ -176,80 +176,15 @@ fn the_hosts_own_word_on_an_account_is_shown() {
     assert!(shown_account([], None).is_none());
 }
 
-const SITUATIONS: [&str; 6] = [
-    "equal revs",
-    "late creates after deletes",
-    "resyncs in the middle",
-    "equivocation",
-    "skewed account times",
-    "duplicates",
-];
-
-/// Counts what happens in a history as it is told.
-fn count_situations(told: &[&Change], seen: &mut BTreeMap<&'static str, u32>) {
-    let mut count = |situation| *seen.entry(situation).or_insert(0) += 1;
-    for (at, change) in told.iter().enumerate() {
-        let before = &told[..at];
-        if before
-            .iter()
-            .any(|other| other.identity() == change.identity())
-        {
-            count(SITUATIONS[5]);
-        }
-        match change {
-            Change::Record(record) => {
-                let of_key = before.iter().filter_map(|other| match other {
-                    Change::Record(other) if other.key() == record.key() => Some(other),
-                    _ => None,
-                });
-                for other in of_key {
-                    if other.rev == record.rev && other.body != record.body {
-                        count(SITUATIONS[0]);
-                    }
-                    if other.body.is_none() && record.body.is_some() && record.rev < other.rev {
-                        count(SITUATIONS[1]);
-                    }
-                }
-            }
-            Change::Floor(floor) => {
-                let kills = |other: &&&Change| match other {
-                    Change::Record(record) => floor.covers(record),
-                    _ => false,
-                };
-                if before.iter().any(|c| kills(&c)) && told[at..].iter().any(|c| kills(&c)) {
-                    count(SITUATIONS[2]);
-                }
-            }
-            Change::Head(head) => {
-                let other_commit = |other: &&&Change| match other {
-                    Change::Head(other) => {
-                        other.did == head.did
-                            && other.rev == head.rev
-                            && other.commit != head.commit
-                    }
-                    _ => false,
-                };
-                if before.iter().any(|c| other_commit(&c)) {
-                    count(SITUATIONS[3]);
-                }
-            }
-            Change::Account(state)
-                if believed_time(state.time, state.delivery.indexed_at) != state.time =>
-            {
-                count(SITUATIONS[4]);
-            }
-            _ => {}
-        }
-    }
-}
-
 /// The rows by the words of the law, without the model: no change of the key is higher, no floor covers it.
 fn by_definition(changes: &[Change]) -> BTreeMap<MergeKey, Order> {
-    let keys: BTreeSet<MergeKey> = changes.iter().map(Change::key).collect();
-    let highest = |key: &MergeKey| {
-        let of_key = changes.iter().filter(|change| change.key() == *key);
-        of_key.max_by_key(|change| change.order())
-    };
+    let mut highest = BTreeMap::<MergeKey, (Order, &Change)>::new();
+    for change in changes {
+        let (key, order) = (change.key(), change.order());
+        if highest.get(&key).is_none_or(|(other, _)| order > *other) {
+            highest.insert(key, (order, change));
+        }
+    }
     let dead = |change: &Change| {
         let Change::Record(record) = change else {
             return false;
@@ -260,11 +195,10 @@ fn by_definition(changes: &[Change]) -> BTreeMap<MergeKey, Order> {
                 _ => false,
             })
     };
-    keys.into_iter()
-        .filter_map(|key| {
-            let change = highest(&key)?;
-            (!dead(change)).then(|| (key, change.order()))
-        })
+    highest
+        .into_iter()
+        .filter(|(_, (_, change))| !dead(change))
+        .map(|(key, (order, _))| (key, order))
         .collect()
 }
 
