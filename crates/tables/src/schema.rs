@@ -217,6 +217,12 @@ impl Catalog {
         &self.tables[&TableName::new("atproto", "records_untyped")]
     }
 
+    /// Returns the table of repo floors.
+    #[must_use]
+    pub fn floors(&self) -> &Arc<TableDef> {
+        &self.tables[&TableName::new("system", "floors")]
+    }
+
     /// Returns the internal table that holds changes of this kind; records stand in many, see [`Catalog::records_of`].
     #[must_use]
     pub fn table_of(&self, change: &crdt::Change) -> &Arc<TableDef> {

@@ -1,0 +1,91 @@
+//! One round of compaction: flush what is due, then merge what is due. Any number of compactors may run on one bucket.
+
+use std::sync::Arc;
+
+use storage::Root;
+
+use crate::error::TablesError;
+use crate::flush::{Blocked, FlushSettings, flush};
+use crate::merge::{MergeSettings, merge_once};
+use crate::view::Tables;
+
+/// When a compactor flushes and merges.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CompactorSettings {
+    /// Flushing.
+    pub flush: FlushSettings,
+    /// Merging.
+    pub merge: MergeSettings,
+}
+
+/// What one round did.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// The newest version that it made.
+    pub root: Option<Arc<Root>>,
+    /// Log objects flushed.
+    pub objects: usize,
+    /// Merges made.
+    pub merges: usize,
+    /// Bytes that merges read.
+    pub bytes_read: u64,
+    /// Bytes that merges wrote.
+    pub bytes_written: u64,
+    /// Log objects that stop their writers' merging.
+    pub blocked: Vec<Blocked>,
+}
+
+/// Merges made in one round at most, so that a flush never waits long behind them.
+const MERGES_MAX: usize = 4;
+
+/// Flushes and merges; holds nothing but its name and its settings.
+#[derive(Clone, Debug)]
+pub struct Compactor {
+    tables: Tables,
+    committer: String,
+    settings: CompactorSettings,
+}
+
+impl Compactor {
+    /// A compactor that signs its commits as `committer`.
+    #[must_use]
+    pub fn new(tables: Tables, committer: String, settings: CompactorSettings) -> Self {
+        Self {
+            tables,
+            committer,
+            settings,
+        }
+    }
+
+    /// Flushes the tails that are due and makes up to a few merges.
+    ///
+    /// # Errors
+    /// [`TablesError`] from the store or because of damage; what was committed before it stays.
+    pub async fn run_once(&self) -> Result<Round, TablesError> {
+        let mut round = Round::default();
+        loop {
+            let flushed = flush(&self.tables, &self.committer, self.settings.flush).await?;
+            round.objects += flushed.objects;
+            round.blocked = flushed.blocked;
+            if flushed.root.is_none() {
+                break;
+            }
+            round.root = flushed.root;
+            if !flushed.more {
+                break;
+            }
+        }
+        while round.merges < MERGES_MAX {
+            let Some(merged) =
+                merge_once(&self.tables, &self.committer, &self.settings.merge).await?
+            else {
+                break;
+            };
+            round.merges += 1;
+            round.bytes_read += merged.bytes_read;
+            round.bytes_written += merged.bytes_written;
+            round.root = Some(merged.root);
+        }
+        Ok(round)
+    }
+}

@@ -1,0 +1,517 @@
+//! Turns tails of some writers into segments and advances `merged`.
+//!
+//! Invariant: what a version's segments answer is the merge of all changes at or below its `merged`. A flush judges its
+//! rows against the segments of the version that it read, and once more, both ways, against those that have come since
+//! when it commits: two flushes from one base may bring a record and its delete. Two compactors may take the same
+//! tail: the later one finds `merged` changed, and what it uploaded is garbage.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::TimestampMicrosecondType;
+use async_trait::async_trait;
+use roaring::RoaringBitmap;
+use storage::{Apply, ApplyError, CommitKind, Draft, LogListing, Position, Root, Took};
+
+use crate::error::TablesError;
+use crate::judge::columns_of;
+use crate::judge::{News, Verdict, apply_floors, judge, known_floors};
+use crate::key::{keys, orders};
+use crate::manifest::SegmentSet;
+use crate::partition;
+use crate::publish::{self, Edit, Placed, failed};
+use crate::schema::{TableDef, TableKind};
+use crate::segment::{SegmentEntry, SegmentKind, SegmentWriter};
+use crate::tail::{Floors, SortedRows, Tail, TailObject};
+use crate::view::{Tables, physical_name};
+
+/// When a tail is flushed, and how much at once.
+#[derive(Clone, Copy, Debug)]
+pub struct FlushSettings {
+    /// A tail of at least this many bytes is flushed.
+    pub tail_bytes: u64,
+    /// A tail whose oldest object is older is flushed, µs.
+    pub tail_age_us: i64,
+    /// One flush takes about this many bytes of log objects at most.
+    pub take_bytes_max: u64,
+}
+
+impl Default for FlushSettings {
+    fn default() -> Self {
+        // 30 s and 64 MiB: beyond that, every query pays for the tail.
+        Self {
+            tail_bytes: 16 << 20,
+            tail_age_us: 30_000_000,
+            take_bytes_max: 64 << 20,
+        }
+    }
+}
+
+impl FlushSettings {
+    /// Flushes whatever there is.
+    #[must_use]
+    pub fn at_once() -> Self {
+        Self {
+            tail_bytes: 0,
+            tail_age_us: 0,
+            ..Self::default()
+        }
+    }
+}
+
+/// A log object that stops its writer's merging: it can't be read or decoded. Nothing of it is lost or deleted.
+#[derive(Debug)]
+pub struct Blocked {
+    /// Where it stands.
+    pub position: Position,
+    /// Why.
+    pub error: TablesError,
+}
+
+/// What a flush did.
+#[derive(Debug, Default)]
+pub struct Flushed {
+    /// The version that it made; none if there was nothing to take, or another compactor took it.
+    pub root: Option<Arc<Root>>,
+    /// Log objects taken.
+    pub objects: usize,
+    /// Whether there is more to take.
+    pub more: bool,
+    /// What stops a writer's merging.
+    pub blocked: Vec<Blocked>,
+}
+
+/// Flushes the tails that are due.
+///
+/// # Errors
+/// [`TablesError`] from the store or because a segment is damaged. Nothing is lost: the tail stays where it is.
+pub async fn flush(
+    tables: &Tables,
+    committer: &str,
+    settings: FlushSettings,
+) -> Result<Flushed, TablesError> {
+    let (listing, root) = tables.list().await?;
+    let Some((positions, more)) = due(&listing, &root, settings, tables.bucket().clock().now_us())
+    else {
+        return Ok(Flushed::default());
+    };
+    let (objects, blocked) = take(tables, positions).await?;
+    if objects.is_empty() {
+        return Ok(Flushed {
+            blocked,
+            ..Flushed::default()
+        });
+    }
+    let count = objects.len();
+    let mut work = FlushWork::prepare(tables.clone(), root, Tail::new(objects)).await?;
+    let base = work.base.version;
+    match tables.chain().commit(base, committer, &mut work).await {
+        Ok(root) => Ok(Flushed {
+            root: Some(root),
+            objects: count,
+            more,
+            blocked,
+        }),
+        Err(storage::CommitError::Obsolete { .. }) => Ok(Flushed {
+            blocked,
+            more: true,
+            ..Flushed::default()
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The positions that a flush takes, in each writer's order, and whether it leaves some; none if nothing is due.
+fn due(
+    listing: &LogListing,
+    root: &Root,
+    settings: FlushSettings,
+    now_us: i64,
+) -> Option<(Vec<Position>, bool)> {
+    let mut runs: Vec<_> = Vec::new();
+    let (mut bytes, mut oldest_us) = (0, i64::MAX);
+    for (&writer, objects) in &listing.writers {
+        let mut run = Vec::new();
+        for seq in listing.run(writer, root.merged.get(&writer).copied()) {
+            let Some(info) = objects.get(&seq) else { break };
+            bytes += info.size;
+            oldest_us = oldest_us.min(info.last_modified_us);
+            run.push((Position { writer, seq }, info.size));
+        }
+        runs.push(run.into_iter());
+    }
+    if bytes == 0
+        || (bytes < settings.tail_bytes && now_us.saturating_sub(oldest_us) < settings.tail_age_us)
+    {
+        return None;
+    }
+    // One of each writer in turn, so that none waits behind another's backlog.
+    let (mut taken, mut taken_bytes) = (Vec::new(), 0);
+    loop {
+        let round: Vec<_> = runs.iter_mut().filter_map(Iterator::next).collect();
+        if round.is_empty() {
+            return Some((taken, false));
+        }
+        for (position, size) in round {
+            taken_bytes += size;
+            taken.push(position);
+        }
+        if taken_bytes >= settings.take_bytes_max {
+            return Some((taken, true));
+        }
+    }
+}
+
+/// Reads and decodes log objects; a writer's run ends before the first that can't be.
+async fn take(
+    tables: &Tables,
+    positions: Vec<Position>,
+) -> Result<(Vec<Arc<TailObject>>, Vec<Blocked>), TablesError> {
+    let (mut objects, mut blocked) = (Vec::new(), Vec::<Blocked>::new());
+    for position in positions {
+        if blocked
+            .iter()
+            .any(|blocked| blocked.position.writer == position.writer)
+        {
+            continue;
+        }
+        match tables.cache().tail_object(tables.bucket(), position).await {
+            Ok(object) => match object.decode_all() {
+                Ok(()) => objects.push(object),
+                Err(error) => blocked.push(Blocked { position, error }),
+            },
+            // Merged and collected by another compactor since it was listed.
+            Err(error) if error.is_expired() => return Ok((Vec::new(), blocked)),
+            Err(error @ TablesError::Store { .. }) => return Err(error),
+            Err(error) => blocked.push(Blocked { position, error }),
+        }
+    }
+    Ok((objects, blocked))
+}
+
+/// One new segment with its rows, which are judged again at the commit.
+#[derive(Debug)]
+struct Fresh {
+    entry: Arc<SegmentEntry>,
+    def: Arc<TableDef>,
+    rows: SortedRows,
+}
+
+impl Fresh {
+    fn news(&self) -> News<'_> {
+        match self.entry.kind {
+            SegmentKind::Rows => News {
+                rows: Some(&self.rows),
+                tombstones: None,
+            },
+            SegmentKind::Tombstones => News {
+                rows: None,
+                tombstones: Some(&self.rows),
+            },
+        }
+    }
+}
+
+/// A flush that has uploaded its segments.
+#[derive(Debug)]
+struct FlushWork {
+    tables: Tables,
+    base: Arc<Root>,
+    base_segments: Arc<SegmentSet>,
+    took: Vec<Took>,
+    floors: Floors,
+    fresh: Vec<Fresh>,
+    /// Rows of the base's segments that are dead by this flush.
+    dead: BTreeMap<String, RoaringBitmap>,
+}
+
+impl FlushWork {
+    async fn prepare(tables: Tables, base: Arc<Root>, tail: Tail) -> Result<Self, TablesError> {
+        let base_segments = tables.cache().segments(tables.bucket(), &base).await?;
+        let floors = tail.floors()?;
+        let took = tail
+            .runs()
+            .into_iter()
+            .map(|(writer, (from, to))| Took { writer, from, to })
+            .collect();
+        let mut dead = BTreeMap::new();
+        let (mut placed, mut fresh_rows) = (Vec::new(), Vec::new());
+        for def in touched(&tables, &tail, &floors, &base_segments)? {
+            let new = tail.table(tables.catalog(), &def, &floors)?;
+            let news = News {
+                rows: Some(&new.rows),
+                tombstones: new.tombstones.as_ref(),
+            };
+            let segments = base_segments.of_table(&physical_name(&def));
+            let mut verdict = judge(
+                tables.bucket(),
+                tables.cache(),
+                &def,
+                news,
+                &floors,
+                segments,
+            )
+            .await?;
+            below_known_floors(&tables, &def, news, &base_segments, &mut verdict).await?;
+            dead.append(&mut verdict.dead);
+            for (sorted, outdated, kind) in [
+                (Some(&new.rows), &verdict.outdated_rows, SegmentKind::Rows),
+                (
+                    new.tombstones.as_ref(),
+                    &verdict.outdated_tombstones,
+                    SegmentKind::Tombstones,
+                ),
+            ] {
+                let Some(sorted) = sorted else { continue };
+                for (partition, rows) in split(&def, sorted, outdated)? {
+                    let mut writer =
+                        SegmentWriter::new(rows.batch.schema_ref(), def.key, rows.keys.len())?;
+                    writer.push(&rows.batch)?;
+                    let Some(written) = writer.finish()? else {
+                        continue;
+                    };
+                    placed.push(Placed {
+                        def: Arc::clone(&def),
+                        kind,
+                        partition,
+                        written,
+                    });
+                    fresh_rows.push((Arc::clone(&def), rows));
+                }
+            }
+        }
+        let entries = publish::upload(&tables, base.version, placed).await?;
+        let fresh = entries
+            .into_iter()
+            .zip(fresh_rows)
+            .map(|(entry, (def, rows))| Fresh {
+                entry: Arc::new(entry),
+                def,
+                rows,
+            })
+            .collect();
+        Ok(Self {
+            tables,
+            base,
+            base_segments,
+            took,
+            floors,
+            fresh,
+            dead,
+        })
+    }
+
+    /// What is dead by this flush in the segments of `newest`, its own included.
+    async fn marks(
+        &self,
+        newest: &SegmentSet,
+    ) -> Result<BTreeMap<String, RoaringBitmap>, TablesError> {
+        let (bucket, cache) = (self.tables.bucket(), self.tables.cache());
+        // Of segments that went since the base nothing needs to be remembered: their rows are found again in those
+        // that came.
+        let mut marks: BTreeMap<String, RoaringBitmap> = self
+            .dead
+            .iter()
+            .filter(|(path, _)| newest.has(path))
+            .map(|(path, rows)| (path.clone(), rows.clone()))
+            .collect();
+        let came: Vec<&str> = newest.tables().collect();
+        for table in came {
+            let since: Vec<Arc<SegmentEntry>> = newest
+                .of_table(table)
+                .iter()
+                .filter(|entry| !self.base_segments.has(&entry.path))
+                .cloned()
+                .collect();
+            if since.is_empty() {
+                continue;
+            }
+            let def = Arc::clone(self.tables.def(table)?);
+            let ours: Vec<&Fresh> = self
+                .fresh
+                .iter()
+                .filter(|fresh| fresh.def.name == def.name)
+                .collect();
+            for fresh in &ours {
+                let verdict = judge(
+                    bucket,
+                    cache,
+                    &def,
+                    fresh.news(),
+                    &Floors::default(),
+                    &since,
+                )
+                .await?;
+                add(&mut marks, verdict, Some(fresh));
+            }
+            let verdict = judge(bucket, cache, &def, News::default(), &self.floors, &since).await?;
+            add(&mut marks, verdict, None);
+            if matches!(def.kind, TableKind::Floors) {
+                for fresh in self.fresh.iter().filter(|fresh| fresh.def.is_records()) {
+                    let known = known_floors(bucket, cache, &def, &since, &[fresh.news()]).await?;
+                    let mut verdict = Verdict::default();
+                    apply_floors(&fresh.def, fresh.news(), &known, &mut verdict);
+                    add(&mut marks, verdict, Some(fresh));
+                }
+            }
+        }
+        Ok(marks)
+    }
+}
+
+fn add(marks: &mut BTreeMap<String, RoaringBitmap>, verdict: Verdict, fresh: Option<&Fresh>) {
+    for (path, rows) in verdict.dead {
+        *marks.entry(path).or_default() |= rows;
+    }
+    let outdated = verdict.outdated_rows | verdict.outdated_tombstones;
+    if let Some(fresh) = fresh
+        && !outdated.is_empty()
+    {
+        *marks.entry(fresh.entry.path.clone()).or_default() |= outdated;
+    }
+}
+
+#[async_trait]
+impl Apply for FlushWork {
+    async fn apply(&mut self, newest: &Root) -> Result<Draft, ApplyError> {
+        let mut merged = newest.merged.clone();
+        for took in &self.took {
+            if newest.merged.get(&took.writer) != self.base.merged.get(&took.writer) {
+                return Err(ApplyError::Obsolete);
+            }
+            merged.insert(took.writer, took.to);
+        }
+        let set = self
+            .tables
+            .cache()
+            .segments(self.tables.bucket(), newest)
+            .await
+            .map_err(failed)?;
+        let marks = self.marks(&set).await.map_err(failed)?;
+        let added = self
+            .fresh
+            .iter()
+            .map(|fresh| Arc::clone(&fresh.entry))
+            .collect();
+        let edit = Edit {
+            marks,
+            added,
+            ..Edit::default()
+        };
+        let body = publish::apply(&self.tables, newest, edit)
+            .await
+            .map_err(failed)?;
+        Ok(Draft {
+            took: self.took.clone(),
+            merged,
+            body,
+            ..Draft::following(newest, CommitKind::Flush)
+        })
+    }
+}
+
+/// The tables that a tail concerns: those of its changes, and where it raises a repo floor, all of records.
+fn touched(
+    tables: &Tables,
+    tail: &Tail,
+    floors: &Floors,
+    segments: &SegmentSet,
+) -> Result<Vec<Arc<TableDef>>, TablesError> {
+    let mut touched = tail.tables(tables.catalog());
+    if !floors.is_empty() {
+        for table in segments.tables() {
+            let def = tables.def(table)?;
+            if def.is_records() && !touched.iter().any(|other| other.name == def.name) {
+                touched.push(Arc::clone(def));
+            }
+        }
+    }
+    Ok(touched)
+}
+
+async fn below_known_floors(
+    tables: &Tables,
+    def: &TableDef,
+    news: News<'_>,
+    segments: &SegmentSet,
+    verdict: &mut Verdict,
+) -> Result<(), TablesError> {
+    if !def.is_records() {
+        return Ok(());
+    }
+    let floors = tables.catalog().floors();
+    let merged = segments.of_table(&physical_name(floors));
+    let known = known_floors(tables.bucket(), tables.cache(), floors, merged, &[news]).await?;
+    apply_floors(def, news, &known, verdict);
+    Ok(())
+}
+
+/// The rows that are not outdated, by partition, each still in key order.
+fn split(
+    def: &TableDef,
+    sorted: &SortedRows,
+    outdated: &RoaringBitmap,
+) -> Result<BTreeMap<String, SortedRows>, TablesError> {
+    let kind = if sorted.batch.schema_ref() == &def.schema {
+        SegmentKind::Rows
+    } else {
+        SegmentKind::Tombstones
+    };
+    let columns = columns_of(def, kind);
+    let mut places: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for (row, partition) in partitions(def, &sorted.batch).into_iter().enumerate() {
+        let row = u32::try_from(row).unwrap_or(u32::MAX);
+        if !outdated.contains(row) {
+            places.entry(partition).or_default().push(row);
+        }
+    }
+    let mut split = BTreeMap::new();
+    for (partition, rows) in places {
+        let batch = take_record_batch(&sorted.batch, &UInt32Array::from(rows))?;
+        let rows = SortedRows {
+            keys: keys(&batch, columns.key)?,
+            orders: orders(&batch, columns.order)?,
+            batch,
+        };
+        split.insert(partition, rows);
+    }
+    Ok(split)
+}
+
+/// The partition of each row.
+fn partitions(def: &TableDef, batch: &RecordBatch) -> Vec<String> {
+    let text = |name: &str| {
+        batch
+            .column_by_name(name)
+            .and_then(|array| array.as_string_opt::<i32>())
+    };
+    let rows = 0..batch.num_rows();
+    match &def.kind {
+        TableKind::Record(_) | TableKind::Untyped => {
+            let Some((dids, rkeys)) = text("did").zip(text("rkey")) else {
+                return Vec::new();
+            };
+            rows.map(|row| partition::of_record(dids.value(row), rkeys.value(row)))
+                .collect()
+        }
+        TableKind::Events => {
+            let times = batch
+                .column_by_name("at")
+                .and_then(|array| array.as_primitive_opt::<TimestampMicrosecondType>());
+            let Some((times, dids)) = times.zip(text("did")) else {
+                return Vec::new();
+            };
+            rows.map(|row| partition::of_time(times.value(row), dids.value(row)))
+                .collect()
+        }
+        _ => {
+            let Some(first) = def.key.first().and_then(|name| text(name)) else {
+                return Vec::new();
+            };
+            rows.map(|row| partition::of_text(first.value(row)))
+                .collect()
+        }
+    }
+}

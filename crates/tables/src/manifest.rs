@@ -1,0 +1,239 @@
+//! What a manifest's root says of the tables: parts, and in them the entries of all segments of one version.
+//!
+//! A root stays small because it names parts, not segments. A commit writes the parts that it touches anew and leaves
+//! the rest; [`regroup`] keeps parts few by the rule of a binary counter, so that rewriting entries costs a logarithm.
+//! Encoding and decoding are pure; nothing here reads the object store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::error::FormatError;
+use crate::proto;
+use crate::segment::{SegmentEntry, checksum};
+
+/// The newest format of bodies and parts that this code reads, and the one that it writes.
+const FORMAT: u32 = 1;
+/// Entries in a part at most.
+pub const PART_SEGMENTS_MAX: usize = 1_000;
+
+/// A part, as the root names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartRef {
+    /// The object.
+    pub path: String,
+    /// How many entries it holds.
+    pub segments: u32,
+    /// The object's size.
+    pub bytes: u64,
+    /// The object's BLAKE3.
+    pub checksum: [u8; 32],
+}
+
+/// Encodes a root's body.
+#[must_use]
+pub fn encode_body(parts: &[PartRef]) -> Bytes {
+    let parts = parts
+        .iter()
+        .map(|part| proto::PartRef {
+            path: part.path.clone(),
+            segments: part.segments,
+            bytes: part.bytes,
+            checksum: part.checksum.to_vec().into(),
+        })
+        .collect();
+    proto::Body {
+        format: FORMAT,
+        parts,
+    }
+    .encode_to_vec()
+    .into()
+}
+
+/// Decodes a root's body. The empty body is that of a bucket without tables.
+///
+/// # Errors
+/// [`FormatError`] if it is none, or of a newer format.
+pub fn decode_body(bytes: &[u8]) -> Result<Vec<PartRef>, FormatError> {
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let body = proto::Body::decode(bytes).map_err(|source| FormatError::Protobuf { source })?;
+    check_format(body.format, "body.format")?;
+    body.parts
+        .into_iter()
+        .map(|part| {
+            Ok(PartRef {
+                path: part.path,
+                segments: part.segments,
+                bytes: part.bytes,
+                checksum: checksum(&part.checksum, "part.checksum")?,
+            })
+        })
+        .collect()
+}
+
+/// Encodes a part.
+#[must_use]
+pub fn encode_part(entries: &[Arc<SegmentEntry>]) -> Bytes {
+    let segments = entries.iter().map(|entry| entry.to_proto()).collect();
+    proto::Part {
+        format: FORMAT,
+        segments,
+    }
+    .encode_to_vec()
+    .into()
+}
+
+/// Decodes a part.
+///
+/// # Errors
+/// [`FormatError`] if it is none, or of a newer format.
+pub fn decode_part(bytes: &[u8]) -> Result<Vec<Arc<SegmentEntry>>, FormatError> {
+    let part = proto::Part::decode(bytes).map_err(|source| FormatError::Protobuf { source })?;
+    check_format(part.format, "part.format")?;
+    part.segments
+        .into_iter()
+        .map(|segment| SegmentEntry::from_proto(segment).map(Arc::new))
+        .collect()
+}
+
+fn check_format(format: u32, field: &'static str) -> Result<(), FormatError> {
+    match format {
+        0 => Err(FormatError::Field { field }),
+        FORMAT => Ok(()),
+        format => Err(FormatError::Newer {
+            format,
+            known: FORMAT,
+        }),
+    }
+}
+
+/// A part with its entries.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// How the root names it.
+    pub reference: PartRef,
+    /// Its entries.
+    pub entries: Arc<Vec<Arc<SegmentEntry>>>,
+}
+
+/// All segments of one version.
+#[derive(Clone, Debug, Default)]
+pub struct SegmentSet {
+    parts: Vec<Part>,
+    tables: BTreeMap<String, Vec<Arc<SegmentEntry>>>,
+    paths: std::collections::HashSet<String>,
+}
+
+impl SegmentSet {
+    /// The segments that `parts` list.
+    #[must_use]
+    pub fn new(parts: Vec<Part>) -> Self {
+        let mut tables: BTreeMap<String, Vec<Arc<SegmentEntry>>> = BTreeMap::new();
+        let mut paths = std::collections::HashSet::new();
+        for entry in parts.iter().flat_map(|part| part.entries.iter()) {
+            paths.insert(entry.path.clone());
+            tables
+                .entry(entry.table.clone())
+                .or_default()
+                .push(Arc::clone(entry));
+        }
+        Self {
+            parts,
+            tables,
+            paths,
+        }
+    }
+
+    /// The parts, in the root's order.
+    #[must_use]
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The segments of a table by its physical name, rows and tombstones.
+    #[must_use]
+    pub fn of_table(&self, table: &str) -> &[Arc<SegmentEntry>] {
+        self.tables.get(table).map_or(&[], Vec::as_slice)
+    }
+
+    /// The physical names of the tables that have segments.
+    pub fn tables(&self) -> impl Iterator<Item = &str> {
+        self.tables.keys().map(String::as_str)
+    }
+
+    /// All segments.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<SegmentEntry>> {
+        self.tables.values().flatten()
+    }
+
+    /// Whether the segment at `path` is one of them.
+    #[must_use]
+    pub fn has(&self, path: &str) -> bool {
+        self.paths.contains(path)
+    }
+}
+
+/// The lists of entries that become new parts, and the parts that stay as they are.
+#[derive(Debug, Default)]
+pub struct Regrouped {
+    /// Parts that no change touches.
+    pub kept: Vec<PartRef>,
+    /// Entries of parts to be written.
+    pub written: Vec<Vec<Arc<SegmentEntry>>>,
+}
+
+/// Applies a change of entries to the parts of a version.
+///
+/// `replace` says what becomes of an entry: the same, another (new marks), or none (merged away). `added` are new ones.
+/// A part whose entries all stay the same is kept; the entries of the others, the new ones, and those of kept parts
+/// that are not larger than what is written so far, are written together.
+#[must_use]
+pub fn regroup(
+    parts: &[Part],
+    mut replace: impl FnMut(&Arc<SegmentEntry>) -> Option<Arc<SegmentEntry>>,
+    added: Vec<Arc<SegmentEntry>>,
+) -> Regrouped {
+    let mut untouched: Vec<&Part> = Vec::new();
+    let mut fresh: Vec<Arc<SegmentEntry>> = Vec::new();
+    let mut touched_any = !added.is_empty();
+    for part in parts {
+        let replaced: Vec<Option<Arc<SegmentEntry>>> =
+            part.entries.iter().map(&mut replace).collect();
+        let same = part
+            .entries
+            .iter()
+            .zip(&replaced)
+            .all(|(old, new)| new.as_ref().is_some_and(|new| Arc::ptr_eq(old, new)));
+        if same {
+            untouched.push(part);
+        } else {
+            touched_any = true;
+            fresh.extend(replaced.into_iter().flatten());
+        }
+    }
+    fresh.extend(added);
+    if touched_any {
+        untouched.sort_by_key(|part| std::cmp::Reverse(part.entries.len()));
+        while let Some(smallest) = untouched.last() {
+            if smallest.entries.len() > fresh.len()
+                || smallest.entries.len() + fresh.len() > PART_SEGMENTS_MAX
+            {
+                break;
+            }
+            fresh.extend(smallest.entries.iter().cloned());
+            untouched.pop();
+        }
+    }
+    fresh.sort_by(|a, b| (&a.table, &a.partition, &a.path).cmp(&(&b.table, &b.partition, &b.path)));
+    Regrouped {
+        kept: untouched
+            .into_iter()
+            .map(|part| part.reference.clone())
+            .collect(),
+        written: fresh.chunks(PART_SEGMENTS_MAX).map(<[_]>::to_vec).collect(),
+    }
+}

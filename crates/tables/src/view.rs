@@ -1,0 +1,330 @@
+//! A read view: one manifest version and one tail of the log, from which all tables of a query are answered.
+//!
+//! The log is listed first and the manifest read after it, so what was merged and deleted before the LIST is in that
+//! manifest. A writer's tail is the unbroken run of numbers above its `merged`; what stands behind a hole is not in
+//! the view. A view is immutable; when an object that it names is gone, [`TablesError::Expired`] says so and a new
+//! view must be opened. It knows nothing of SQL.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use futures::{StreamExt, TryStreamExt};
+use roaring::RoaringBitmap;
+use storage::{Bucket, Chain, LogListing, Position, Root, Seq, Version, WriterId};
+use tokio::sync::OnceCell;
+
+use crate::cache::Cache;
+use crate::error::TablesError;
+use crate::judge::{News, apply_floors, judge, known_floors};
+use crate::manifest::SegmentSet;
+use crate::schema::{Catalog, TableDef, TableName};
+use crate::segment::{SegmentEntry, SegmentKind};
+use crate::tail::{Floors, Tail};
+
+/// Log objects that are read at once.
+const READS_MAX: usize = 16;
+/// How often an opening that lost a race against collection begins again.
+const OPENINGS_MAX: usize = 5;
+
+/// A bucket's tables: what readers and compactors of one process share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    bucket: Bucket,
+    chain: Chain,
+    cache: Arc<Cache>,
+    catalog: Arc<Catalog>,
+    /// `merged` of the last root that was read: where the next LIST of the log starts.
+    merged: Arc<Mutex<BTreeMap<WriterId, Seq>>>,
+}
+
+impl Tables {
+    /// The tables of `bucket`.
+    #[must_use]
+    pub fn new(bucket: Bucket, cache: Arc<Cache>, catalog: Arc<Catalog>) -> Self {
+        let chain = Chain::new(bucket.clone());
+        Self {
+            bucket,
+            chain,
+            cache,
+            catalog,
+            merged: Arc::default(),
+        }
+    }
+
+    /// The bucket.
+    #[must_use]
+    pub fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    /// The manifest chain.
+    #[must_use]
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Decoded immutable objects.
+    #[must_use]
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
+    /// The tables that are known.
+    #[must_use]
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// The table with this physical name, as segments have it.
+    ///
+    /// # Errors
+    /// [`TablesError::UnknownTable`] if a newer version made it.
+    pub fn def(&self, physical: &str) -> Result<&Arc<TableDef>, TablesError> {
+        physical
+            .split_once('.')
+            .and_then(|(schema, table)| self.catalog.table(&TableName::new(schema, table)))
+            .ok_or_else(|| TablesError::UnknownTable {
+                table: physical.to_owned(),
+            })
+    }
+
+    /// Lists the log, then reads the newest manifest, in this order.
+    ///
+    /// Costs two rounds of LIST and at most one GET when the writers are known from before.
+    ///
+    /// # Errors
+    /// [`TablesError`] from the store.
+    pub(crate) async fn list(&self) -> Result<(LogListing, Arc<Root>), TablesError> {
+        let known = self
+            .merged
+            .lock()
+            .map(|merged| merged.clone())
+            .unwrap_or_default();
+        let listing = storage::list_log(&self.bucket, &known).await?;
+        let root = self.chain.newest_root().await?;
+        if let Ok(mut merged) = self.merged.lock() {
+            merged.clone_from(&root.merged);
+        }
+        Ok((listing, root))
+    }
+}
+
+/// The physical name of a table: how segments and paths call it.
+#[must_use]
+pub fn physical_name(def: &TableDef) -> String {
+    format!("{}.{}", def.name.schema, def.name.table)
+}
+
+/// One segment of a scan.
+#[derive(Clone, Debug)]
+pub struct SegmentScan {
+    /// The segment.
+    pub entry: Arc<SegmentEntry>,
+    /// Its rows that are dead: marked, or outdated by the tail.
+    pub dead: Arc<RoaringBitmap>,
+}
+
+/// A table as one view has it: `segments` less their dead rows, and `tail`. All rows are live, one a key.
+#[derive(Clone, Debug)]
+pub struct TableScan {
+    /// The table.
+    pub def: Arc<TableDef>,
+    /// Its segments of rows.
+    pub segments: Vec<SegmentScan>,
+    /// Its rows in the tail, in the table's physical schema.
+    pub tail: RecordBatch,
+}
+
+impl TableScan {
+    /// Rows of the table, exactly.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        let segments: u64 = self
+            .segments
+            .iter()
+            .map(|scan| scan.entry.rows - scan.dead.len())
+            .sum();
+        segments + self.tail.num_rows() as u64
+    }
+}
+
+type Scan = Arc<OnceCell<Arc<TableScan>>>;
+
+/// One manifest version and one tail.
+#[derive(Debug)]
+pub struct ReadView {
+    tables: Tables,
+    root: Arc<Root>,
+    segments: Arc<SegmentSet>,
+    tail: Tail,
+    listing: LogListing,
+    floors: Floors,
+    scans: Mutex<HashMap<TableName, Scan>>,
+}
+
+impl ReadView {
+    /// Opens a view of what is durable now.
+    ///
+    /// Costs two rounds of LIST, at most one GET of a manifest, and a GET for each new log object and part.
+    ///
+    /// # Errors
+    /// [`TablesError`] from the store, or because an object is damaged.
+    pub async fn open(tables: &Tables) -> Result<Self, TablesError> {
+        let mut openings = 0;
+        loop {
+            openings += 1;
+            match Self::open_once(tables).await {
+                // What was listed has been merged and collected since: begin again.
+                Err(error) if error.is_expired() && openings < OPENINGS_MAX => {
+                    tracing::debug!(openings, %error, "the view was collected while it was opened");
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn open_once(tables: &Tables) -> Result<Self, TablesError> {
+        let (listing, root) = tables.list().await?;
+        let mut positions = Vec::new();
+        for &writer in listing.writers.keys() {
+            let run = listing.run(writer, root.merged.get(&writer).copied());
+            positions.extend(run.into_iter().map(|seq| Position { writer, seq }));
+        }
+        let objects = futures::stream::iter(positions)
+            .map(|position| tables.cache.tail_object(&tables.bucket, position))
+            .buffer_unordered(READS_MAX)
+            .try_collect()
+            .await?;
+        let tail = Tail::new(objects);
+        let segments = tables.cache.segments(&tables.bucket, &root).await?;
+        let floors = tail.floors()?;
+        Ok(Self {
+            tables: tables.clone(),
+            root,
+            segments,
+            tail,
+            listing,
+            floors,
+            scans: Mutex::default(),
+        })
+    }
+
+    /// Its manifest's version.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.root.version
+    }
+
+    /// Its manifest.
+    #[must_use]
+    pub fn root(&self) -> &Arc<Root> {
+        &self.root
+    }
+
+    /// Its name: version and commit id, then the end of each writer's tail.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let mut name = format!("{}:{}", self.root.version, self.root.commit);
+        for (writer, (_, last)) in self.tail.runs() {
+            name.push_str(&format!("+{writer}/{last}"));
+        }
+        name
+    }
+
+    /// The tables that are known.
+    #[must_use]
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.tables.catalog
+    }
+
+    /// The tables' bucket and caches.
+    #[must_use]
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// All segments of its version, of every table and kind.
+    #[must_use]
+    pub fn segments(&self) -> &Arc<SegmentSet> {
+        &self.segments
+    }
+
+    /// Its tail.
+    #[must_use]
+    pub fn tail(&self) -> &Tail {
+        &self.tail
+    }
+
+    /// What the LIST of the log showed, what is merged already and what stands behind a hole included.
+    #[must_use]
+    pub fn listing(&self) -> &LogListing {
+        &self.listing
+    }
+
+    /// A table as this view has it. The tail is judged once for each table and view.
+    ///
+    /// # Errors
+    /// [`TablesError`] if a segment can't be read; [`TablesError::Expired`] if the view has been collected.
+    pub async fn scan(&self, def: &Arc<TableDef>) -> Result<Arc<TableScan>, TablesError> {
+        let cell = match self.scans.lock() {
+            Ok(mut scans) => Arc::clone(scans.entry(def.name.clone()).or_default()),
+            Err(_) => Scan::default(),
+        };
+        cell.get_or_try_init(|| self.judged(def)).await.cloned()
+    }
+
+    async fn judged(&self, def: &Arc<TableDef>) -> Result<Arc<TableScan>, TablesError> {
+        let Tables {
+            bucket,
+            cache,
+            catalog,
+            ..
+        } = &self.tables;
+        let segments = self.segments.of_table(&physical_name(def));
+        let tail = self.tail.table(catalog, def, &self.floors)?;
+        let news = News {
+            rows: Some(&tail.rows),
+            tombstones: tail.tombstones.as_ref(),
+        };
+        let mut verdict = judge(bucket, cache, def, news, &self.floors, segments).await?;
+        if def.is_records() {
+            let floors = catalog.floors();
+            let merged = self.segments.of_table(&physical_name(floors));
+            let known = known_floors(bucket, cache, floors, merged, &[news]).await?;
+            apply_floors(def, news, &known, &mut verdict);
+        }
+        let mut scans = Vec::new();
+        for entry in segments
+            .iter()
+            .filter(|entry| entry.kind == SegmentKind::Rows)
+        {
+            let marks = cache.marks(bucket, entry).await?;
+            let dead = match verdict.dead.remove(&entry.path) {
+                None => marks,
+                Some(outdated) => Arc::new(outdated | marks.as_ref()),
+            };
+            scans.push(SegmentScan {
+                entry: Arc::clone(entry),
+                dead,
+            });
+        }
+        let rows = &tail.rows.batch;
+        let live: BooleanArray = (0..rows.num_rows())
+            .map(|row| {
+                Some(
+                    !verdict
+                        .outdated_rows
+                        .contains(u32::try_from(row).unwrap_or(u32::MAX)),
+                )
+            })
+            .collect();
+        let tail = filter_record_batch(rows, &live)?;
+        Ok(Arc::new(TableScan {
+            def: Arc::clone(def),
+            segments: scans,
+            tail,
+        }))
+    }
+}
