@@ -167,7 +167,7 @@ impl SegmentWriter {
             return Ok(None);
         }
         let metadata = self.writer.finish()?;
-        let parquet: Bytes = self.writer.into_inner()?.into();
+        let parquet = Bytes::from(std::mem::take(self.writer.inner_mut()));
         let footer = parquet.slice(footer_start(&metadata, &parquet)?..);
         self.bloom.fold_to_target_fpp(BLOOM_FALSE_POSITIVES);
         let index = index::encode_index(&self.bloom, BLOCK_ROWS, self.first_keys, footer)?;
