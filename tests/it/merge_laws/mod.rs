@@ -205,7 +205,7 @@ async fn run(seed: u64, catalog: &Arc<Catalog>, situations: &mut Situations) -> 
     situations.count(&changes, &told);
     let mut rest = told.as_slice();
     while !rest.is_empty() {
-        let (batch, behind) = rest.split_at(case.rng.random_range(1..=rest.len().min(24)));
+        let (batch, behind) = rest.split_at(case.rng.random_range(1..=rest.len().min(40)));
         rest = behind;
         case.append(batch, &mut steps).await;
         if case.rng.random_bool(0.7) {
