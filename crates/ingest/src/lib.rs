@@ -24,7 +24,7 @@ mod window;
 pub use did_docs::{DidDocs, DidDocsError};
 pub use import::ImportError;
 pub use intake::{Intake, name_of_file};
-pub use known::{Known, KnownCursor, KnownError, KnownHead, NothingKnown};
+pub use known::{Known, KnownByTables, KnownCursor, KnownError, KnownHead, NothingKnown};
 pub use recording::{Recording, RecordingError};
 pub use replay::ReplayError;
 pub use summary::Summary;

@@ -22,6 +22,7 @@ pub mod manifest;
 pub mod merge;
 mod named;
 mod partition;
+pub mod point;
 mod publish;
 pub mod rebuild;
 pub mod rows;

@@ -298,15 +298,11 @@ impl Tail {
                 continue;
             }
             let order = change.order();
-            match winners.entry(change.key()) {
-                std::collections::hash_map::Entry::Vacant(slot) => {
-                    drop(slot.insert((order, change)))
-                }
-                std::collections::hash_map::Entry::Occupied(mut slot) => {
-                    if order > slot.get().0 {
-                        slot.insert((order, change));
-                    }
-                }
+            let winner = winners
+                .entry(change.key())
+                .or_insert_with(|| (order.clone(), change));
+            if order > winner.0 {
+                *winner = (order, change);
             }
         }
         let winners = winners.into_values().map(|(_, change)| change);

@@ -35,8 +35,8 @@ pub struct Tables {
     chain: Chain,
     cache: Arc<Cache>,
     catalog: Arc<Catalog>,
-    /// `merged` of the last root that was read: where the next LIST of the log starts.
-    merged: Arc<Mutex<BTreeMap<WriterId, Seq>>>,
+    /// The writers of the last LIST, with `merged` of the root read after it: where the next LIST of each starts.
+    listed: Arc<Mutex<BTreeMap<WriterId, Seq>>>,
 }
 
 impl Tables {
@@ -49,7 +49,7 @@ impl Tables {
             chain,
             cache,
             catalog,
-            merged: Arc::default(),
+            listed: Arc::default(),
         }
     }
 
@@ -98,14 +98,21 @@ impl Tables {
     /// [`TablesError`] from the store.
     pub(crate) async fn list(&self) -> Result<(LogListing, Arc<Root>), TablesError> {
         let known = self
-            .merged
+            .listed
             .lock()
-            .map(|merged| merged.clone())
+            .map(|known| known.clone())
             .unwrap_or_default();
         let listing = storage::list_log(&self.bucket, &known).await?;
         let root = self.chain.newest_root().await?;
-        if let Ok(mut merged) = self.merged.lock() {
-            merged.clone_from(&root.merged);
+        if let Ok(mut known) = self.listed.lock() {
+            // Writers that have objects: the dead ones, whose objects are collected, cost no LIST.
+            let writers = listing
+                .writers
+                .keys()
+                .map(|writer| (*writer, root.merged.get(writer).copied()));
+            *known = writers
+                .map(|(writer, merged)| (writer, merged.unwrap_or(Seq(0))))
+                .collect();
         }
         Ok((listing, root))
     }

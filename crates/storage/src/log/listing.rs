@@ -86,9 +86,11 @@ pub async fn list_log(
     bucket: &Bucket,
     known: &BTreeMap<WriterId, Seq>,
 ) -> Result<LogListing, ListError> {
-    let known_lists = known
+    // Collected first: a closure over borrowed entries would make the future not `Send` to those who spawn it.
+    let known_lists: Vec<_> = known
         .iter()
-        .map(|(&writer, &seq)| list_writer(bucket, writer, Some(seq)));
+        .map(|(&writer, &seq)| list_writer(bucket, writer, Some(seq)))
+        .collect();
     let known_lists = stream::iter(known_lists)
         .buffer_unordered(LISTS_MAX)
         .try_collect::<Vec<_>>();
@@ -96,7 +98,9 @@ pub async fn list_log(
     let unknown = writers
         .into_iter()
         .filter(|writer| !known.contains_key(writer));
-    let unknown_lists = unknown.map(|writer| list_writer(bucket, writer, None));
+    let unknown_lists: Vec<_> = unknown
+        .map(|writer| list_writer(bucket, writer, None))
+        .collect();
     let unknown_lists: Vec<_> = stream::iter(unknown_lists)
         .buffer_unordered(LISTS_MAX)
         .try_collect()

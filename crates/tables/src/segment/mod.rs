@@ -17,7 +17,7 @@ pub use read::{SegmentReader, read_live};
 pub use write::{SegmentWriter, Written};
 pub(crate) use {
     entry::checksum,
-    read::{fetch, store_error},
+    read::{fetch, segment_error, store_error},
 };
 
 /// Rows in a block: what one look-up reads of a key column. Every page of a segment holds one block's rows.
