@@ -114,8 +114,14 @@ impl SegmentWriter {
                 .or_default()
                 .add(array.as_ref());
         }
-        self.rows += batch.num_rows();
-        self.writer.write(batch)?;
+        // Written block by block: a page ends after the write that fills it, so pages and blocks stay the same rows.
+        let mut at = 0;
+        while at < batch.num_rows() {
+            let rows = (BLOCK_ROWS - self.rows % BLOCK_ROWS).min(batch.num_rows() - at);
+            self.writer.write(&batch.slice(at, rows))?;
+            self.rows += rows;
+            at += rows;
+        }
         Ok(())
     }
 
