@@ -284,10 +284,12 @@ impl Simulation {
                 view.root.version
             );
             self.shown.borrow_mut().extend(texts);
-            let mut tally = self.tally.borrow_mut();
-            tally.views += 1;
-            tally.views_with_tail += usize::from(!view.tail.is_empty());
-            drop(tally);
+            let has_tail = !view.tail.is_empty();
+            {
+                let mut tally = self.tally.borrow_mut();
+                tally.views += 1;
+                tally.views_with_tail += usize::from(has_tail);
+            }
             self.pause().await;
         }
     }
