@@ -30,7 +30,7 @@ use crate::manifest::{
 use crate::read::{last_modified_us, list};
 use crate::{layout, retry};
 
-use plan::{Condemned, condemn};
+use plan::{Condemned, condemn, merged_by};
 
 /// Tells which objects a root names, itself and through what it names.
 #[async_trait]
@@ -291,13 +291,7 @@ impl Round<'_> {
         versions: &[Listed],
         now_us: i64,
     ) -> Result<BTreeMap<WriterId, Seq>, CollectError> {
-        let before_us = now_us.saturating_sub(micros(self.policy.grace));
-        // A version below the floor may be a phantom, whatever its age: its `merged` never was in the chain.
-        let old = versions.iter().rev().find(|listed| {
-            listed.version >= root.floor
-                && listed.version <= root.version
-                && listed.last_modified_us < before_us
-        });
+        let old = merged_by(root, versions, self.policy, now_us);
         match old {
             Some(listed) => Ok(self.chain.load(listed).await?.merged.clone()),
             None => Ok(BTreeMap::new()),

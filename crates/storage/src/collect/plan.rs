@@ -55,6 +55,21 @@ pub(super) fn condemn(
     }
 }
 
+/// The version by whose `merged` log objects go: the newest that is in the chain and older than the grace.
+pub(super) fn merged_by<'a>(
+    newest: &Root,
+    versions: &'a [Listed],
+    policy: Policy,
+    now_us: i64,
+) -> Option<&'a Listed> {
+    let before_us = now_us.saturating_sub(micros(policy.grace));
+    versions.iter().rev().find(|listed| {
+        // Below the floor it may be a phantom, whatever its age: its `merged` never was in the chain.
+        let is_in_chain = listed.version >= newest.floor && listed.version <= newest.version;
+        is_in_chain && listed.last_modified_us < before_us
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,5 +148,26 @@ mod tests {
     fn nothing_is_condemned_where_nothing_is() {
         let condemned = condemn(&newest(0), &[], policy(), 1_000 * MINUTE_US);
         assert!(!condemned.is_worth_a_commit);
+    }
+
+    #[test]
+    fn log_objects_go_by_the_newest_old_version_and_never_by_a_phantom() {
+        let versions = versions(&[0, 30, 100]);
+        let by = |floor, minute| {
+            let newest = Root {
+                floor: Version(floor),
+                ..newest(3)
+            };
+            let by = merged_by(&newest, &versions, policy(), minute * MINUTE_US);
+            by.map(|listed| listed.version.0)
+        };
+        assert_eq!(
+            [by(0, 5), by(0, 11), by(0, 41), by(0, 110), by(0, 111)],
+            [None, Some(1), Some(2), Some(2), Some(3)]
+        );
+        assert_eq!(
+            [by(2, 11), by(2, 41), by(3, 110), by(3, 111)],
+            [None, Some(2), None, Some(3)]
+        );
     }
 }

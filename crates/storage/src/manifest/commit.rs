@@ -217,7 +217,7 @@ impl Attempts<'_> {
             .newest_root()
             .await
             .map_err(|error| self.lost(error))?;
-        if let Some(root) = self.earlier(&newest).await? {
+        if let Some(root) = self.earlier().await? {
             return Ok(Tried::Committed(root));
         }
         if self.base < newest.upload_floor {
@@ -285,21 +285,15 @@ impl Attempts<'_> {
             return Ok(Tried::Committed(root));
         }
         warn!(version = %root.version, floor = %newest.floor, "created a collected number again: not committed");
-        if self.unsure_from.is_some() {
-            // It may have been in the chain before, and be collected since.
-            return Err(self.unknown(root.version));
-        }
         Ok(Tried::Lost)
     }
 
     /// The root that an earlier attempt of ours put into the chain without our knowing.
-    async fn earlier(&self, newest: &Root) -> Result<Option<Arc<Root>>, CommitError> {
+    async fn earlier(&self) -> Result<Option<Arc<Root>>, CommitError> {
         let Some(from) = self.unsure_from else {
             return Ok(None);
         };
-        if newest.floor > from {
-            return Err(self.unknown(from));
-        }
+        // It may have been in the chain and be collected since: a chain that can't tell leaves it unknown.
         self.chain
             .find(self.commit, from)
             .await

@@ -243,6 +243,13 @@ async fn an_append_that_was_dropped_leaves_its_id_behind() {
         () = gate.arrived() => {}
     }
     let position = writer.append(vec![section("next")]).await.unwrap();
+    let key = layout::wal_object(Position {
+        writer: old,
+        seq: Seq::FIRST,
+    });
+    let history = world.store.history();
+    let sent = history.iter().filter(|event| event.path == key).count();
+    assert_eq!(sent, 1, "the old key takes no other bytes");
     assert_ne!(position.writer, old);
     assert_eq!(position.seq, Seq::FIRST);
 }
