@@ -60,7 +60,7 @@ pub async fn create(bucket: &Bucket, path: &Path, bytes: Bytes) -> Result<(), Cr
     create_surely(bucket, path, bytes).await.1
 }
 
-/// As [`create`]; says too whether a PUT of this call may have landed without our knowing.
+/// As [`create()`]; says too whether a PUT of this call may have landed without our knowing.
 pub(crate) async fn create_surely(
     bucket: &Bucket,
     path: &Path,

@@ -5,9 +5,9 @@
 //! next one of the newest and begins again after a lost race. Neither needs a leader, a lease or a fence:
 //! create-if-absent of single objects is all that the store must offer, and [`Bucket::open`] checks it.
 //!
-//! - [`create`] is the one rule by which an object counts as written.
+//! - [`create()`] is the one rule by which an object counts as written.
 //! - [`LogWriter`], [`list_log`] and [`read_log`] are the log; a tail is an unbroken run of numbers.
-//! - [`Chain`] reads and commits versions; [`collect`] alone deletes.
+//! - [`Chain`] reads and commits versions; [`collect()`] alone deletes.
 //! - [`open_store`] opens a bucket, a durable local folder, or memory, by URL.
 //!
 //! This crate knows neither what a section of the log means nor what a root's body names.

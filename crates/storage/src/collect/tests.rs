@@ -238,7 +238,7 @@ async fn a_phantoms_merged_deletes_no_log_object() {
     // With no retention all of the chain is younger than the grace: the phantom alone is older.
     database.flush(&[], Vec::new()).await;
     let policy = Policy {
-        retention: std::time::Duration::ZERO,
+        retention: Duration::ZERO,
         ..Policy::from(database.world.bucket.settings())
     };
     let bucket = &database.world.bucket;
