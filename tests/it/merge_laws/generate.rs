@@ -46,7 +46,11 @@ pub(crate) fn history(rng: &mut StdRng) -> Vec<Change> {
 
 fn change(rng: &mut StdRng, others: &[u8]) -> Change {
     if rng.random_bool(0.6) {
-        return if rng.random_bool(0.06) { Change::Floor(floor(rng)) } else { Change::Record(record(rng)) };
+        return if rng.random_bool(0.06) {
+            Change::Floor(floor(rng))
+        } else {
+            Change::Record(record(rng))
+        };
     }
     match pick(rng, others) {
         0 => Change::Event(event(rng)),

@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use crdt::merge_model::Model;
 use crdt::{Change, ChangeBatch};
-use object_store::memory::InMemory;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
@@ -24,6 +23,7 @@ use tables::flush::{FlushSettings, flush};
 use tables::merge::{MergeSettings, merge_once};
 use tables::schema::Catalog;
 use tables::view::{ReadView, Tables};
+use testkit::fault_store::{FaultStore, Rates};
 
 use generate::{NOW_US, Situations, history};
 
@@ -54,13 +54,23 @@ impl Case {
     async fn new(seed: u64, catalog: &Arc<Catalog>) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let clock = Arc::new(ManualClock::new(NOW_US));
+        let store = FaultStore::in_memory();
         let bucket = Bucket::open(
-            Arc::new(InMemory::new()),
+            Arc::new(store.clone()),
             Arc::clone(&clock) as _,
             Settings::default(),
         )
         .await
         .expect("a bucket in memory opens");
+        // Tasks that race take turns at any request, and some answers to PUTs are lost.
+        store.seed(
+            seed,
+            Rates {
+                after: 0.01,
+                yields: 4,
+                ..Rates::default()
+            },
+        );
         let writers = (0..rng.random_range(1..=3))
             .map(|_| LogWriter::new(bucket.clone()))
             .collect();
