@@ -5,7 +5,7 @@
 //! before the first row is opened again; after the first row the stream ends with [`QueryError::ViewExpired`].
 //! Holds nothing that is not in the bucket, except caches that may be dropped at any moment.
 
-use crate::catalog::{CATALOG, DEFAULT_SCHEMA, TableInfo, ViewCatalog};
+use crate::catalog::{CATALOG, DEFAULT_SCHEMA, TableInfo, ViewCatalog, with_catalog};
 use crate::error::{QueryError, is_gone};
 use crate::scan::Snapshot;
 use crate::statement;
@@ -193,7 +193,7 @@ impl Engine {
     /// # Errors
     /// [`QueryError::Open`] if the bucket cannot be read.
     pub async fn tables(&self) -> Result<Vec<TableInfo>, QueryError> {
-        Ok(self.context(METADATA_FRESHNESS).await?.catalog.tables())
+        self.context(METADATA_FRESHNESS).await?.catalog.tables().await.map_err(QueryError::planning)
     }
 
     /// One try at a query: a view, a plan, a stream with its first batch.
@@ -229,14 +229,8 @@ impl Engine {
             store_url: ObjectStoreUrl::parse(STORE_URL).map_err(QueryError::running)?,
             footers: Arc::clone(&self.inner.footers),
         });
-        let catalog = Arc::new(ViewCatalog::new(&snapshot));
-        let state = SessionStateBuilder::new_from_existing(self.inner.base.clone())
-            .with_catalog_list(Arc::new(
-                datafusion::catalog::MemoryCatalogProviderList::new(),
-            ))
-            .build();
-        let session = SessionContext::new_with_state(state);
-        session.register_catalog(CATALOG, Arc::clone(&catalog) as _);
+        let catalog = Arc::new(ViewCatalog::new(&snapshot, &self.inner.base));
+        let session = SessionContext::new_with_state(with_catalog(&self.inner.base, Arc::clone(&catalog)));
         Ok(Context { session, catalog })
     }
 
@@ -428,3 +422,6 @@ fn failed_late(error: DataFusionError) -> QueryError {
     }
     QueryError::running(error)
 }
+
+#[cfg(test)]
+mod tests;

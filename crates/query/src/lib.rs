@@ -6,17 +6,20 @@
 //! tables while it is read. Nothing here writes to the bucket.
 
 mod catalog;
-#[allow(dead_code, reason = "the derived tables come next")]
 mod derive;
 mod engine;
 mod error;
+mod links;
 mod prune;
+mod records;
 mod scan;
 mod statement;
 mod stored;
 mod suggest;
+mod system;
 mod uri;
 pub mod view;
+mod views;
 
 pub use catalog::{CATALOG, DEFAULT_SCHEMA, TableInfo};
 pub use datafusion::common::ScalarValue;

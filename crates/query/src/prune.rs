@@ -3,13 +3,13 @@
 //! Never drops a segment that could hold a matching row: where a statistic is missing, the segment stays.
 //! Costs no I/O.
 
-use crate::view::SegmentEntry;
+use crate::view::{ColumnStats, Scalar, SegmentEntry};
 use arrow::array::{ArrayRef, BooleanArray, UInt64Array};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_optimizer::pruning::PruningPredicate;
+use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Pruner {
     predicate: Option<PruningPredicate>,
+    schema: SchemaRef,
 }
 
 impl Pruner {
@@ -26,15 +27,16 @@ impl Pruner {
     pub(crate) fn new(predicate: Option<&Arc<dyn PhysicalExpr>>, schema: &SchemaRef) -> Self {
         let predicate = predicate
             .and_then(|predicate| {
-                PruningPredicate::try_new(Arc::clone(predicate), Arc::clone(schema)).ok()
+                let builder = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema));
+                builder.try_build(Arc::clone(predicate)).ok()
             })
             .filter(|predicate| !predicate.always_true());
-        Self { predicate }
+        Self { predicate, schema: Arc::clone(schema) }
     }
 
     /// Whether `entry` may hold a row that satisfies the predicate.
     pub(crate) fn keeps(&self, entry: &SegmentEntry) -> bool {
-        self.keeps_container(&OneSegment { entry })
+        self.keeps_container(&OneSegment { entry, schema: &self.schema })
     }
 
     /// Whether anything described by `statistics` (one container) may satisfy the predicate.
@@ -52,15 +54,37 @@ impl Pruner {
 /// One segment's statistics as DataFusion asks for them.
 struct OneSegment<'a> {
     entry: &'a SegmentEntry,
+    schema: &'a SchemaRef,
+}
+
+impl OneSegment<'_> {
+    fn bound(&self, column: &Column, of: impl Fn(&ColumnStats) -> Option<&Scalar>) -> Option<ArrayRef> {
+        let value = of(self.entry.columns.get(&column.name)?)?;
+        let data_type = self.schema.field_with_name(&column.name).ok()?.data_type();
+        scalar_value(value, data_type)?.to_array().ok()
+    }
+}
+
+/// A statistic's value in the column's type, if it has one there.
+pub(crate) fn scalar_value(value: &Scalar, data_type: &DataType) -> Option<ScalarValue> {
+    match (value, data_type) {
+        (Scalar::Int(value), DataType::Int64) => Some(ScalarValue::Int64(Some(*value))),
+        (Scalar::Int(value), DataType::Timestamp(TimeUnit::Microsecond, zone)) => {
+            Some(ScalarValue::TimestampMicrosecond(Some(*value), zone.clone()))
+        }
+        (Scalar::Text(value), DataType::Utf8) => Some(ScalarValue::Utf8(Some(value.clone()))),
+        (Scalar::Boolean(value), DataType::Boolean) => Some(ScalarValue::Boolean(Some(*value))),
+        _ => None,
+    }
 }
 
 impl PruningStatistics for OneSegment<'_> {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.entry.bounds(&column.name)?.0
+        self.bound(column, |stats| stats.min.as_ref())
     }
 
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.entry.bounds(&column.name)?.1
+        self.bound(column, |stats| stats.max.as_ref())
     }
 
     fn num_containers(&self) -> usize {
@@ -68,7 +92,7 @@ impl PruningStatistics for OneSegment<'_> {
     }
 
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
-        let nulls = self.entry.bounds(&column.name)?.2?;
+        let nulls = self.entry.columns.get(&column.name)?.nulls;
         Some(Arc::new(UInt64Array::from(vec![nulls])))
     }
 

@@ -134,7 +134,7 @@ fn statistics(segments: &[SegmentScan], schema: &SchemaRef) -> Statistics {
 }
 
 fn file_of(segment: &SegmentScan) -> PartitionedFile {
-    let file = PartitionedFile::new(segment.entry.path.to_string(), segment.entry.bytes);
+    let file = PartitionedFile::new(segment.entry.path.as_str(), segment.entry.bytes);
     if segment.dead.is_empty() {
         return file;
     }

@@ -80,7 +80,7 @@ impl StoredTable {
 /// The expression of the virtual `uri`, if the table's rows are records.
 pub(crate) fn uri_of(table: &TableDef) -> Option<Expr> {
     match &table.kind {
-        TableKind::Record { collection } => Some(uri::uri_expr(Some(collection.as_str()))),
+        TableKind::Record(record) => Some(uri::uri_expr(Some(record.collection()))),
         TableKind::Untyped => Some(uri::uri_expr(None)),
         _ => None,
     }
@@ -89,7 +89,7 @@ pub(crate) fn uri_of(table: &TableDef) -> Option<Expr> {
 /// Columns that make the merge work and mean nothing to a reader.
 fn is_internal(kind: &TableKind, column: &str) -> bool {
     match kind {
-        TableKind::Events => ["id", "event_id", "at", "op_index", "hash"].contains(&column),
+        TableKind::Events => ["id", "at"].contains(&column),
         _ => false,
     }
 }

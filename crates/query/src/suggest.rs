@@ -19,7 +19,7 @@ pub(crate) fn suggestions<'a>(
             {
                 distance = 0;
             } else if lower.rsplit('.').next() == Some(wanted.as_str()) {
-                distance = 1;
+                distance = distance.min(1);
             }
             let close = distance * 3 <= wanted.chars().count().max(3);
             let elsewhere = usize::from(in_schema != schema);

@@ -4,19 +4,18 @@
 //!
 //! Everything else here says `crate::view::…`, so that what the tables promise can be read off one page.
 
-#![allow(
-    missing_docs,
-    clippy::missing_errors_doc,
-    reason = "replaced by the read view of `tables`"
-)]
+#![allow(missing_docs, clippy::missing_errors_doc, reason = "replaced by the read view of `tables`")]
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::array::RecordBatch;
 use object_store::ObjectStore;
-use object_store::path::Path;
 use roaring::RoaringBitmap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use tables::schema::{Catalog, TableDef, TableKind, TableName};
+
+pub type Seeded = Arc<BTreeMap<TableName, Vec<RecordBatch>>>;
 
 /// STUB Bucket
 #[derive(Debug, Clone)]
@@ -24,14 +23,11 @@ pub struct Bucket {
     /// store
     pub store: Arc<dyn ObjectStore>,
     /// in-memory tables
-    pub seeded: Arc<Vec<(Arc<TableDef>, Vec<RecordBatch>)>>,
+    pub seeded: Seeded,
 }
 impl Bucket {
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
-    }
-    pub fn now_us(&self) -> i64 {
-        0
     }
     pub fn query_max(&self) -> Duration {
         Duration::from_secs(600)
@@ -43,61 +39,31 @@ impl Bucket {
 #[error("view")]
 pub struct ViewError;
 
-/// STUB name
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TableName {
-    pub schema: String,
-    pub table: String,
+/// A value of a column, as statistics keep it. Timestamps are µs since the epoch.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd)]
+pub enum Scalar {
+    /// An integer or a timestamp.
+    Int(i64),
+    /// A text.
+    Text(String),
+    /// A boolean.
+    Boolean(bool),
 }
 
-/// STUB kind
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TableKind {
-    Record { collection: String },
-    Untyped,
-    Events,
-    Accounts,
-    Identities,
-    Heads,
-    Floors,
-    Cursors,
-    Notices,
-}
-
-/// STUB def
-#[derive(Debug, Clone)]
-pub struct TableDef {
-    pub name: TableName,
-    pub aliases: Vec<TableName>,
-    pub kind: TableKind,
-    pub schema: SchemaRef,
-}
-
-/// STUB catalog
-#[derive(Debug, Clone)]
-pub struct Catalog {
-    tables: Vec<Arc<TableDef>>,
-}
-impl Catalog {
-    pub fn tables(&self) -> &[Arc<TableDef>] {
-        &self.tables
-    }
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ColumnStats {
+    pub nulls: u64,
+    pub min: Option<Scalar>,
+    pub max: Option<Scalar>,
 }
 
 /// STUB entry
 #[derive(Debug)]
 pub struct SegmentEntry {
-    pub path: Path,
+    pub path: String,
     pub rows: u64,
     pub bytes: u64,
-}
-impl SegmentEntry {
-    pub fn bounds(
-        &self,
-        _column: &str,
-    ) -> Option<(Option<ArrayRef>, Option<ArrayRef>, Option<u64>)> {
-        None
-    }
+    pub columns: BTreeMap<String, ColumnStats>,
 }
 
 /// STUB scan
@@ -111,28 +77,19 @@ pub struct SegmentScan {
 pub struct TableScan {
     pub segments: Vec<SegmentScan>,
     pub tail: Vec<RecordBatch>,
-    pub tail_exact: bool,
 }
 
 /// STUB view
 #[derive(Debug)]
 pub struct ReadView {
     catalog: Arc<Catalog>,
-    seeded: Arc<Vec<(Arc<TableDef>, Vec<RecordBatch>)>>,
+    seeded: Seeded,
 }
 #[derive(Debug, Default)]
 pub struct ViewCache {}
 impl ReadView {
     pub async fn open(bucket: &Bucket, _cache: &ViewCache) -> Result<Self, ViewError> {
-        let tables = bucket
-            .seeded
-            .iter()
-            .map(|(def, _)| Arc::clone(def))
-            .collect();
-        Ok(Self {
-            catalog: Arc::new(Catalog { tables }),
-            seeded: Arc::clone(&bucket.seeded),
-        })
+        Ok(Self { catalog: Arc::new(Catalog::builtin()), seeded: Arc::clone(&bucket.seeded) })
     }
     pub fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
@@ -142,16 +99,25 @@ impl ReadView {
         table: &TableDef,
         _prune: &(dyn Fn(&SegmentEntry) -> bool + Send + Sync),
     ) -> Result<TableScan, ViewError> {
-        let tail = self
-            .seeded
-            .iter()
-            .filter(|(def, _)| def.name == table.name)
-            .flat_map(|(_, batches)| batches.iter().cloned())
-            .collect();
-        Ok(TableScan {
-            segments: Vec::new(),
-            tail,
-            tail_exact: true,
-        })
+        Ok(TableScan { segments: Vec::new(), tail: self.seeded.get(&table.name).cloned().unwrap_or_default() })
     }
+}
+
+/// STUB links
+#[derive(Debug)]
+pub struct Link {
+    pub target: String,
+    pub target_did: Option<String>,
+    pub target_collection: Option<String>,
+    pub path: String,
+}
+
+/// The record of each row, as JSON text.
+pub fn json_of_rows(_table: &TableDef, batch: &RecordBatch) -> Result<Vec<String>, ViewError> {
+    Ok(vec!["{}".to_owned(); batch.num_rows()])
+}
+
+/// The links of each row.
+pub fn links_of_rows(_table: &TableDef, batch: &RecordBatch) -> Result<Vec<Vec<Link>>, ViewError> {
+    Ok((0..batch.num_rows()).map(|_| Vec::new()).collect())
 }

@@ -1,0 +1,72 @@
+//! Tables that are a query over stored, hidden ones, written in SQL.
+//!
+//! The text is planned when somebody names the view, over the same cut as the rest of the query. Filters and
+//! projections reach the stored tables through the optimizer like through any subquery.
+
+/// A table that is a query over stored ones.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SqlView {
+    pub(crate) schema: &'static str,
+    pub(crate) table: &'static str,
+    pub(crate) sql: &'static str,
+}
+
+/// All of them.
+pub(crate) const SQL_VIEWS: [SqlView; 4] = [
+    SqlView { schema: "atproto", table: "accounts", sql: ACCOUNTS },
+    SqlView { schema: "system", table: "rejections", sql: REJECTIONS },
+    SqlView { schema: "system", table: "resyncs", sql: RESYNCS },
+    SqlView { schema: "system", table: "sources", sql: SOURCES },
+];
+
+/// One row for each did that anything is known of.
+///
+/// The host's own answer goes before what others tell, then the highest by (`at`, `seq`, bytes). A handle or a host is
+/// taken from the best row that has one, since an `#identity` may come without.
+const ACCOUNTS: &str = "
+WITH told AS (
+    SELECT did, source, at, seq, tie, indexed_at, active, status,
+           CAST(NULL AS VARCHAR) AS handle, CAST(NULL AS VARCHAR) AS pds, CAST(NULL AS VARCHAR) AS rev
+    FROM account_states
+    UNION ALL
+    SELECT did, source, at, seq, tie, indexed_at, CAST(NULL AS BOOLEAN) AS active, CAST(NULL AS VARCHAR) AS status,
+           handle, pds, CAST(NULL AS VARCHAR) AS rev
+    FROM identities
+    UNION ALL
+    SELECT did, source, indexed_at AS at, CAST(NULL AS BIGINT) AS seq, CAST(NULL AS BYTEA) AS tie, indexed_at,
+           CAST(NULL AS BOOLEAN) AS active, CAST(NULL AS VARCHAR) AS status, CAST(NULL AS VARCHAR) AS handle,
+           CAST(NULL AS VARCHAR) AS pds, rev
+    FROM heads
+), placed AS (
+    SELECT *, split_part(split_part(source, '://', 2), '/', 1) AS source_host,
+           split_part(split_part(last_value(pds) IGNORE NULLS OVER (
+               PARTITION BY did ORDER BY at, seq NULLS FIRST, tie
+               ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING), '://', 2), '/', 1) AS host
+    FROM told
+), ranked AS (
+    SELECT *, coalesce(source_host <> '' AND source_host = host, false) AS own FROM placed
+)
+SELECT did,
+       last_value(handle ORDER BY own, at, seq NULLS FIRST, tie) FILTER (WHERE handle IS NOT NULL) AS handle,
+       last_value(status ORDER BY own, at, seq NULLS FIRST, tie) FILTER (WHERE active IS NOT NULL) AS status,
+       coalesce(last_value(active ORDER BY own, at, seq NULLS FIRST, tie) FILTER (WHERE active IS NOT NULL), true)
+           AS active,
+       last_value(pds ORDER BY own, at, seq NULLS FIRST, tie) FILTER (WHERE pds IS NOT NULL) AS pds,
+       max(rev) AS rev,
+       max(indexed_at) AS indexed_at
+FROM ranked
+GROUP BY did";
+
+/// What was refused and why, without what was in it.
+const REJECTIONS: &str = "
+SELECT indexed_at, reason, source, nullif(did, '') AS did, nullif(rev, '') AS rev, seq, bytes,
+       encode(CAST(frame_hash AS BYTEA), 'hex') AS frame_hash
+FROM notices WHERE kind = 'rejection'";
+
+/// Which repositories wait for, or went through, a resync, and how far each attempt came.
+const RESYNCS: &str = "
+SELECT indexed_at, kind, reason, source, nullif(did, '') AS did, nullif(rev, '') AS rev, attempt, step
+FROM notices WHERE kind <> 'rejection'";
+
+/// How far each source has been followed.
+const SOURCES: &str = "SELECT source, slice, generation, cursor, indexed_at FROM cursors";
