@@ -6,6 +6,7 @@ use crate::links::LinksTable;
 use crate::records::RecordsTable;
 use crate::scan::Snapshot;
 use crate::stored::StoredTable;
+use crate::system::{Described, DescribedTable};
 use crate::views::{SQL_VIEWS, SqlView};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -85,6 +86,10 @@ impl ViewCatalog {
         }
         put("atproto", "records", Named::Table(Arc::new(RecordsTable::new(Arc::clone(snapshot)))));
         put("atproto", "links", Named::Table(Arc::new(LinksTable::new(Arc::clone(snapshot)))));
+        for what in Described::ALL {
+            let table = DescribedTable::new(Arc::clone(snapshot), what);
+            put("system", what.table(), Named::Table(Arc::new(table)));
+        }
         for view in SQL_VIEWS {
             put(view.schema, view.table, Named::View { view, planner: Arc::clone(&planner) });
         }

@@ -10,7 +10,7 @@ use crate::error::{QueryError, is_gone};
 use crate::scan::Snapshot;
 use crate::statement;
 use crate::suggest::suggestions;
-use crate::view::{Bucket, ReadView, ViewCache};
+use crate::view::{Bucket, Cache, CacheSettings, Catalog, ReadView, Tables};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
@@ -74,8 +74,7 @@ pub struct Engine {
 }
 
 struct Inner {
-    bucket: Bucket,
-    cache: ViewCache,
+    tables: Tables,
     base: SessionState,
     footers: Arc<CachedParquetFileReaderFactory>,
     latest: Mutex<Option<Latest>>,
@@ -101,14 +100,23 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine over `bucket`. Costs no request.
+    /// An engine over `bucket`, with caches of its own. Costs no request.
     ///
     /// # Errors
     /// [`QueryError::Failed`] if the place where queries spill to cannot be made.
     pub fn new(bucket: Bucket, settings: EngineSettings) -> Result<Self, QueryError> {
-        let runtime = runtime(&bucket, &settings).map_err(QueryError::running)?;
+        let cache = Arc::new(Cache::new(CacheSettings::default()));
+        Self::over(Tables::new(bucket, cache, Arc::new(Catalog::builtin())), settings)
+    }
+
+    /// An engine over `tables`, whose caches it shares with other roles of this process. Costs no request.
+    ///
+    /// # Errors
+    /// [`QueryError::Failed`] if the place where queries spill to cannot be made.
+    pub fn over(tables: Tables, settings: EngineSettings) -> Result<Self, QueryError> {
+        let runtime = runtime(tables.bucket(), &settings).map_err(QueryError::running)?;
         let footers = CachedParquetFileReaderFactory::new(
-            Arc::clone(bucket.store()),
+            Arc::clone(tables.bucket().store()),
             runtime.cache_manager.get_file_metadata_cache(),
         );
         let config = SessionConfig::new()
@@ -121,13 +129,7 @@ impl Engine {
             .with_runtime_env(runtime)
             .with_default_features()
             .build();
-        let inner = Inner {
-            bucket,
-            cache: ViewCache::default(),
-            base,
-            footers: Arc::new(footers),
-            latest: Mutex::new(None),
-        };
+        let inner = Inner { tables, base, footers: Arc::new(footers), latest: Mutex::new(None) };
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -148,7 +150,7 @@ impl Engine {
         freshness: Freshness,
     ) -> Result<SendableRecordBatchStream, QueryError> {
         let statement = statement::parse(sql)?;
-        let limit = self.inner.bucket.query_max();
+        let limit = self.query_max();
         let deadline = Instant::now() + limit;
         let mut freshness = freshness;
         let mut opening = 1;
@@ -156,7 +158,7 @@ impl Engine {
             let attempt = self.attempt(&statement, &params, freshness, deadline);
             let outcome = tokio::time::timeout_at(deadline, attempt).await;
             match outcome.unwrap_or(Err(QueryError::TooLong { limit })) {
-                Err(error) if opening < OPENINGS_MAX && lost_objects(&error) => {
+                Err(error) if opening < OPENINGS_MAX && is_gone(&error) => {
                     tracing::info!(
                         opening,
                         "the view expired before the first row; opening another"
@@ -218,7 +220,7 @@ impl Engine {
             first,
             rows,
             deadline,
-            self.inner.bucket.query_max(),
+            self.query_max(),
         ))
     }
 
@@ -242,7 +244,7 @@ impl Engine {
         {
             return Ok(latest.view);
         }
-        let view = ReadView::open(&self.inner.bucket, &self.inner.cache)
+        let view = ReadView::open(&self.inner.tables)
             .await
             .map_err(|source| QueryError::Open {
                 source: Box::new(source),
@@ -260,6 +262,10 @@ impl Engine {
             });
         }
         Ok(view)
+    }
+
+    fn query_max(&self) -> Duration {
+        self.inner.tables.bucket().settings().query_max
     }
 
     fn latest(&self) -> Option<Latest> {
@@ -366,25 +372,6 @@ fn bind(plan: LogicalPlan, params: &[ScalarValue]) -> Result<LogicalPlan, QueryE
     }
     plan.with_param_values(params.to_vec())
         .map_err(QueryError::planning)
-}
-
-fn lost_objects(error: &QueryError) -> bool {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(current) = next {
-        if let Some(inner) = current.downcast_ref::<DataFusionError>()
-            && is_gone(inner)
-        {
-            return true;
-        }
-        if matches!(
-            current.downcast_ref(),
-            Some(object_store::Error::NotFound { .. })
-        ) {
-            return true;
-        }
-        next = current.source();
-    }
-    false
 }
 
 /// `first`, then `rows` until the deadline; what fails now can't be begun again unseen.

@@ -3,7 +3,7 @@
 //! A [`QueryError`] travels inside a stream as `DataFusionError::External`; [`QueryError::from_stream`] gets it out
 //! again, so that a server maps both kinds of failure to its codes in one place.
 
-use crate::view::ViewError;
+use crate::view::{ChainError, TablesError};
 use datafusion::error::DataFusionError;
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ pub enum QueryError {
     #[error("could not open a view of the bucket")]
     Open {
         /// What the tables said.
-        source: Box<ViewError>,
+        source: Box<TablesError>,
     },
     /// An object that the view names was collected after rows had been sent; ask again.
     #[error("view expired: the data was reorganised while the query ran; run it again")]
@@ -133,7 +133,7 @@ impl QueryError {
             Self::Open { .. } | Self::ViewExpired { .. } => ErrorKind::Unavailable,
             Self::TooLong { .. } | Self::TooLarge { .. } => ErrorKind::Exhausted,
             Self::Failed { source } => match source.find_root() {
-                DataFusionError::ObjectStore(_) => ErrorKind::Unavailable,
+                _ if is_of_the_store(source) => ErrorKind::Unavailable,
                 DataFusionError::ArrowError(..)
                 | DataFusionError::Execution(_)
                 | DataFusionError::Plan(_)
@@ -169,8 +169,8 @@ impl QueryError {
 
     /// An error of parsing or planning.
     pub(crate) fn planning(error: DataFusionError) -> Self {
-        if let Some(view) = view_error(&error) {
-            return view;
+        if is_of_the_store(&error) {
+            return Self::running(error);
         }
         Self::Invalid {
             source: Box::new(error),
@@ -184,28 +184,24 @@ impl QueryError {
 }
 
 /// Planning scans tables, so a failing store can show there: it is no mistake in the statement.
-fn view_error(error: &DataFusionError) -> Option<QueryError> {
-    let DataFusionError::External(inner) = error.find_root() else {
-        return None;
-    };
-    inner.downcast_ref::<ViewError>()?;
-    Some(QueryError::Failed {
-        source: Box::new(DataFusionError::ObjectStore(Box::new(
-            object_store::Error::Generic {
-                store: "view",
-                source: inner.to_string().into(),
-            },
-        ))),
-    })
+fn is_of_the_store(error: &DataFusionError) -> bool {
+    match error.find_root() {
+        DataFusionError::ObjectStore(_) => true,
+        DataFusionError::External(inner) => inner.is::<TablesError>() || inner.is::<ChainError>(),
+        _ => false,
+    }
 }
 
 /// Whether an object that a view names is gone: the collector was faster than the query.
-pub(crate) fn is_gone(error: &DataFusionError) -> bool {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+pub(crate) fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
     while let Some(current) = next {
         if let Some(object_store::Error::NotFound { .. }) =
             current.downcast_ref::<object_store::Error>()
         {
+            return true;
+        }
+        if current.downcast_ref::<TablesError>().is_some_and(TablesError::is_expired) {
             return true;
         }
         if let Some(DataFusionError::ObjectStore(store)) = current.downcast_ref::<DataFusionError>()

@@ -18,7 +18,7 @@ mod stored;
 mod suggest;
 mod system;
 mod uri;
-pub mod view;
+mod view;
 mod views;
 
 pub use catalog::{CATALOG, DEFAULT_SCHEMA, TableInfo};

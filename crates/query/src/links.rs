@@ -7,10 +7,9 @@ use crate::records::{tables_that_fit, union};
 use crate::scan::{Scan, Snapshot};
 use crate::stored::{project, stored_filters};
 use crate::uri::{URI, names_uri};
-use crate::view::{TableDef, links_of_rows};
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringBuilder, UInt64Array};
-use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use crate::view::{LinkRows, LinkSource, Rebuilder, TableDef, links_of, links_schema};
+use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result};
@@ -33,21 +32,6 @@ impl LinksTable {
     pub(crate) fn new(snapshot: Arc<Snapshot>) -> Self {
         Self { snapshot, schema: links_schema() }
     }
-}
-
-fn links_schema() -> SchemaRef {
-    let text = |name: &str, null| Field::new(name, DataType::Utf8, null);
-    Arc::new(Schema::new(vec![
-        text("target", false),
-        text("target_did", true),
-        text("target_collection", true),
-        text("path", false),
-        text("did", false),
-        text("collection", false),
-        text("rkey", false),
-        text(URI, false),
-        Field::new("created_at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
-    ]))
 }
 
 /// Whether a filter speaks only of where links come from: `created_at` and the rest mean the same in both.
@@ -79,14 +63,15 @@ impl TableProvider for LinksTable {
         let filters: Vec<Expr> = filters.iter().filter(|filter| is_of_origin(filter)).cloned().collect();
         let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
         for table in tables_that_fit(&self.snapshot, state, &filters)? {
+            let links = Links::new(Arc::clone(&table))?;
             let scan = Scan {
                 table: &table,
-                projection: (0..table.schema.fields().len()).collect(),
+                projection: links.columns(),
                 filters: stored_filters(&table, &filters),
                 limit: None, // A record may have no link at all.
             };
             if let Some(input) = self.snapshot.plan_if_any(state, scan).await? {
-                parts.push(Arc::new(DeriveExec::new(input, Arc::new(Links { table, schema: links_schema() }))));
+                parts.push(Arc::new(DeriveExec::new(input, Arc::new(links))));
             }
         }
         let all = union(parts, Arc::clone(&self.schema))?;
@@ -102,7 +87,25 @@ impl TableProvider for LinksTable {
 #[derive(Debug)]
 struct Links {
     table: Arc<TableDef>,
+    rebuilder: Rebuilder,
     schema: SchemaRef,
+}
+
+impl Links {
+    /// Columns of the record itself that a link repeats.
+    const ORIGIN: [&'static str; 4] = ["did", "collection", "rkey", "created_at"];
+
+    fn new(table: Arc<TableDef>) -> Result<Self> {
+        let rebuilder = Rebuilder::new(&table).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        Ok(Self { table, rebuilder, schema: links_schema() })
+    }
+
+    /// The stored columns that links are derived from.
+    fn columns(&self) -> Vec<usize> {
+        let needed = |name: &str| Self::ORIGIN.contains(&name) || self.rebuilder.columns().iter().any(|c| c == name);
+        let fields = self.table.schema.fields().iter().enumerate();
+        fields.filter(|(_, field)| needed(field.name())).map(|(place, _)| place).collect()
+    }
 }
 
 impl Derivation for Links {
@@ -115,69 +118,36 @@ impl Derivation for Links {
     }
 
     fn derive(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let rows = links_of_rows(&self.table, batch).map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let text = |name: &str| -> Result<StringColumn> {
-            let column = batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
-            column.cloned().ok_or_else(|| DataFusionError::Internal(format!("{name} is a text column of records")))
-        };
-        let (dids, rkeys) = (text("did")?, text("rkey")?);
-        let collections = if self.table.record_type().is_some() { None } else { Some(text("collection")?) };
-        let mut out = LinkColumns::default();
-        let mut origins: Vec<u64> = Vec::new();
-        for (row, links) in rows.into_iter().enumerate() {
-            let collection = match (self.table.record_type(), &collections) {
+        let records = self.rebuilder.open(batch).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let (dids, rkeys) = (text_column(batch, "did")?, text_column(batch, "rkey")?);
+        let lexicon = self.table.record_type();
+        let collections = if lexicon.is_some() { None } else { Some(text_column(batch, "collection")?) };
+        let created = batch
+            .column_by_name("created_at")
+            .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
+            .ok_or_else(|| DataFusionError::Internal("records have created_at".to_owned()))?;
+        let mut rows = LinkRows::default();
+        for row in 0..batch.num_rows() {
+            let record = records.record(row).map_err(|error| DataFusionError::External(Box::new(error)))?;
+            let links = links_of(&record, lexicon.map(Arc::as_ref));
+            let collection = match (lexicon, collections) {
                 (Some(record), _) => record.collection(),
                 (None, Some(collections)) => collections.value(row),
                 (None, None) => "",
             };
-            for link in links {
-                origins.push(row as u64);
-                out.target.append_value(&link.target);
-                out.target_did.append_option(link.target_did.as_deref());
-                out.target_collection.append_option(link.target_collection.as_deref());
-                out.path.append_value(&link.path);
-                out.did.append_value(dids.value(row));
-                out.collection.append_value(collection);
-                out.rkey.append_value(rkeys.value(row));
-                out.uri.append_value(format!("at://{}/{collection}/{}", dids.value(row), rkeys.value(row)));
-            }
+            let source = LinkSource {
+                did: dids.value(row),
+                collection,
+                rkey: rkeys.value(row),
+                created_at_us: created.is_valid(row).then(|| created.value(row)),
+            };
+            rows.push(&source, &links);
         }
-        let created = batch
-            .column_by_name("created_at")
-            .ok_or_else(|| DataFusionError::Internal("records have created_at".to_owned()))?;
-        let created = take(created, &UInt64Array::from(origins), None)?;
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), out.finish(created))?)
+        Ok(rows.finish())
     }
 }
 
-type StringColumn = arrow::array::StringArray;
-
-/// The columns of links while they grow.
-#[derive(Debug, Default)]
-struct LinkColumns {
-    target: StringBuilder,
-    target_did: StringBuilder,
-    target_collection: StringBuilder,
-    path: StringBuilder,
-    did: StringBuilder,
-    collection: StringBuilder,
-    rkey: StringBuilder,
-    uri: StringBuilder,
-}
-
-impl LinkColumns {
-    fn finish(mut self, created: ArrayRef) -> Vec<ArrayRef> {
-        let texts = [
-            &mut self.target,
-            &mut self.target_did,
-            &mut self.target_collection,
-            &mut self.path,
-            &mut self.did,
-            &mut self.collection,
-            &mut self.rkey,
-            &mut self.uri,
-        ];
-        let texts = texts.into_iter().map(|column| Arc::new(column.finish()) as ArrayRef);
-        texts.chain([created]).collect()
-    }
+fn text_column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
+    let column = batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+    column.ok_or_else(|| DataFusionError::Internal(format!("{name} is a text column of records")))
 }

@@ -3,7 +3,7 @@
 //! Never drops a segment that could hold a matching row: where a statistic is missing, the segment stays.
 //! Costs no I/O.
 
-use crate::view::{ColumnStats, Scalar, SegmentEntry};
+use crate::view::{ColumnStats, Scalar, SegmentScan};
 use arrow::array::{ArrayRef, BooleanArray, UInt64Array};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::common::pruning::PruningStatistics;
@@ -13,7 +13,7 @@ use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicate
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// A predicate over segments.
+/// A predicate over containers of rows.
 #[derive(Debug)]
 pub(crate) struct Pruner {
     predicate: Option<PruningPredicate>,
@@ -34,34 +34,22 @@ impl Pruner {
         Self { predicate, schema: Arc::clone(schema) }
     }
 
-    /// Whether `entry` may hold a row that satisfies the predicate.
-    pub(crate) fn keeps(&self, entry: &SegmentEntry) -> bool {
-        self.keeps_container(&OneSegment { entry, schema: &self.schema })
+    /// The segments that may hold a row that satisfies the predicate.
+    pub(crate) fn kept<'a>(&self, segments: &'a [SegmentScan]) -> Vec<&'a SegmentScan> {
+        let keep = self.judge(&Segments { segments, schema: &self.schema });
+        let kept = segments.iter().enumerate().filter(|(place, _)| keep.get(*place).copied().unwrap_or(true));
+        kept.map(|(_, segment)| segment).collect()
     }
 
     /// Whether anything described by `statistics` (one container) may satisfy the predicate.
-    pub(crate) fn keeps_container(&self, statistics: &impl PruningStatistics) -> bool {
-        let Some(predicate) = &self.predicate else {
-            return true;
-        };
-        // An error means that the statistics do not fit the predicate's types: then they prove nothing.
-        predicate
-            .prune(statistics)
-            .map_or(true, |keep| keep.first().copied().unwrap_or(true))
+    pub(crate) fn keeps(&self, statistics: &impl PruningStatistics) -> bool {
+        self.judge(statistics).first().copied().unwrap_or(true)
     }
-}
 
-/// One segment's statistics as DataFusion asks for them.
-struct OneSegment<'a> {
-    entry: &'a SegmentEntry,
-    schema: &'a SchemaRef,
-}
-
-impl OneSegment<'_> {
-    fn bound(&self, column: &Column, of: impl Fn(&ColumnStats) -> Option<&Scalar>) -> Option<ArrayRef> {
-        let value = of(self.entry.columns.get(&column.name)?)?;
-        let data_type = self.schema.field_with_name(&column.name).ok()?.data_type();
-        scalar_value(value, data_type)?.to_array().ok()
+    /// For each container whether it may hold a match; shorter than the containers where nothing is known.
+    fn judge(&self, statistics: &impl PruningStatistics) -> Vec<bool> {
+        // An error means that the statistics do not fit the predicate's types: then they prove nothing.
+        self.predicate.as_ref().and_then(|predicate| predicate.prune(statistics).ok()).unwrap_or_default()
     }
 }
 
@@ -78,26 +66,44 @@ pub(crate) fn scalar_value(value: &Scalar, data_type: &DataType) -> Option<Scala
     }
 }
 
-impl PruningStatistics for OneSegment<'_> {
+/// Segments' statistics as DataFusion asks for them.
+struct Segments<'a> {
+    segments: &'a [SegmentScan],
+    schema: &'a SchemaRef,
+}
+
+impl Segments<'_> {
+    fn bounds(&self, column: &Column, of: impl Fn(&ColumnStats) -> Option<&Scalar>) -> Option<ArrayRef> {
+        let data_type = self.schema.field_with_name(&column.name).ok()?.data_type();
+        let unknown = ScalarValue::try_from(data_type).ok()?;
+        let values = self.segments.iter().map(|segment| {
+            let value = segment.entry.columns.get(&column.name).and_then(&of);
+            value.and_then(|value| scalar_value(value, data_type)).unwrap_or_else(|| unknown.clone())
+        });
+        ScalarValue::iter_to_array(values).ok()
+    }
+}
+
+impl PruningStatistics for Segments<'_> {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.bound(column, |stats| stats.min.as_ref())
+        self.bounds(column, |stats| stats.min.as_ref())
     }
 
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.bound(column, |stats| stats.max.as_ref())
+        self.bounds(column, |stats| stats.max.as_ref())
     }
 
     fn num_containers(&self) -> usize {
-        1
+        self.segments.len()
     }
 
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
-        let nulls = self.entry.columns.get(&column.name)?.nulls;
-        Some(Arc::new(UInt64Array::from(vec![nulls])))
+        let nulls = self.segments.iter().map(|segment| segment.entry.columns.get(&column.name).map(|c| c.nulls));
+        Some(Arc::new(UInt64Array::from_iter(nulls)))
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        Some(Arc::new(UInt64Array::from(vec![self.entry.rows])))
+        Some(Arc::new(UInt64Array::from_iter_values(self.segments.iter().map(|segment| segment.entry.rows))))
     }
 
     fn contained(&self, _column: &Column, _values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
@@ -113,9 +119,7 @@ pub(crate) struct OneValue<'a> {
 
 impl OneValue<'_> {
     fn bound(&self, column: &Column) -> Option<ArrayRef> {
-        (column.name == self.column)
-            .then(|| ScalarValue::from(self.value).to_array().ok())
-            .flatten()
+        (column.name == self.column).then(|| ScalarValue::from(self.value).to_array().ok()).flatten()
     }
 }
 
@@ -144,9 +148,7 @@ impl PruningStatistics for OneValue<'_> {
         if column.name != self.column {
             return None;
         }
-        let holds = values
-            .iter()
-            .any(|value| value.try_as_str().flatten() == Some(self.value));
+        let holds = values.iter().any(|value| value.try_as_str().flatten() == Some(self.value));
         Some(BooleanArray::from(vec![holds]))
     }
 }

@@ -7,8 +7,8 @@ use crate::derive::{Derivation, DeriveExec};
 use crate::scan::{Scan, Snapshot};
 use crate::stored::{collection_fits, project, stored_filters, uri_of};
 use crate::uri::URI;
-use crate::view::{TableDef, json_of_rows};
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use crate::view::{Rebuilder, TableDef, TableName};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -17,6 +17,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, col
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::union::UnionExec;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 const RECORD: &str = "record";
@@ -63,17 +64,21 @@ impl RecordsTable {
         limit: Option<usize>,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let wants_record = output.column_with_name(RECORD).is_some();
-        let projection = if wants_record {
-            (0..table.schema.fields().len()).collect()
-        } else {
-            common_columns(table, output)?
-        };
+        let rebuilder = Rebuilder::new(table).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let mut projection = common_columns(table, output)?;
+        if wants_record {
+            for column in rebuilder.columns() {
+                projection.insert(table.schema.index_of(column)?);
+            }
+        }
+        let projection = projection.into_iter().collect();
         let scan = Scan { table, projection, filters: stored_filters(table, filters), limit };
         let Some(input) = self.snapshot.plan_if_any(state, scan).await? else {
             return Ok(None);
         };
         let input: Arc<dyn ExecutionPlan> = if wants_record {
-            Arc::new(DeriveExec::new(input, Arc::new(RecordJson::new(Arc::clone(table)))))
+            let json = RecordJson::new(table, rebuilder, &input.schema());
+            Arc::new(DeriveExec::new(input, Arc::new(json)))
         } else {
             input
         };
@@ -92,14 +97,14 @@ fn expression(table: &TableDef, column: &str) -> Expr {
 }
 
 /// The stored columns that the columns of `output` are made of.
-fn common_columns(table: &TableDef, output: &SchemaRef) -> Result<Vec<usize>> {
-    let mut places = std::collections::BTreeSet::new();
-    for field in output.fields() {
+fn common_columns(table: &TableDef, output: &SchemaRef) -> Result<BTreeSet<usize>> {
+    let mut places = BTreeSet::new();
+    for field in output.fields().iter().filter(|field| field.name() != RECORD) {
         for column in expression(table, field.name()).column_refs() {
             places.insert(table.schema.index_of(&column.name)?);
         }
     }
-    Ok(places.into_iter().collect())
+    Ok(places)
 }
 
 /// The record tables that `filters` leave something to answer.
@@ -166,26 +171,27 @@ pub(crate) fn union(
     }
 }
 
-/// Adds the column `record` to all columns of a table.
+/// Adds the column `record` to columns of a table.
 #[derive(Debug)]
 struct RecordJson {
-    table: Arc<TableDef>,
+    table: TableName,
+    rebuilder: Rebuilder,
     schema: SchemaRef,
 }
 
 impl RecordJson {
-    fn new(table: Arc<TableDef>) -> Self {
-        let mut fields = table.schema.fields().to_vec();
-        // A property may be called `record` too: the derived column comes after it and takes its place.
+    fn new(table: &TableDef, rebuilder: Rebuilder, input: &Schema) -> Self {
+        let mut fields = input.fields().to_vec();
+        // A property may be called `record` too: the derived column takes its place.
         fields.retain(|field| field.name() != RECORD);
         fields.push(Arc::new(Field::new(RECORD, DataType::Utf8, false)));
-        Self { table, schema: Arc::new(Schema::new(fields)) }
+        Self { table: table.name.clone(), rebuilder, schema: Arc::new(Schema::new(fields)) }
     }
 }
 
 impl Derivation for RecordJson {
     fn label(&self) -> String {
-        format!("record as JSON, {}", self.table.name)
+        format!("record as JSON, {}", self.table)
     }
 
     fn schema(&self) -> SchemaRef {
@@ -193,8 +199,7 @@ impl Derivation for RecordJson {
     }
 
     fn derive(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let json = json_of_rows(&self.table, batch).map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let json: ArrayRef = Arc::new(StringArray::from(json));
+        let json = self.rebuilder.json_column(batch).map_err(|error| DataFusionError::External(Box::new(error)))?;
         let stored = batch.schema();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
         for (field, column) in stored.fields().iter().zip(batch.columns()) {
@@ -202,7 +207,7 @@ impl Derivation for RecordJson {
                 columns.push(Arc::clone(column));
             }
         }
-        columns.push(json);
+        columns.push(Arc::new(json));
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
     }

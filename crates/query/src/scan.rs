@@ -5,14 +5,14 @@
 //! Filters are used to read less, never to decide: the plan above filters again.
 //! Knows nothing of virtual columns; [`crate::stored`] adds them.
 
-use crate::prune::Pruner;
-use crate::view::{ReadView, SegmentScan, TableDef};
+use crate::prune::{Pruner, scalar_value};
+use crate::view::{ColumnStats, ReadView, Scalar, SegmentScan, TableDef};
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::catalog::memory::{DataSourceExec, MemorySourceConfig};
 use datafusion::common::stats::Precision;
-use datafusion::common::{DFSchema, Statistics};
+use datafusion::common::{ColumnStatistics, DFSchema, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::{
     CachedParquetFileReaderFactory, ParquetRowSelection,
@@ -40,7 +40,7 @@ pub(crate) struct Snapshot {
 /// What to read of a stored table.
 #[derive(Debug)]
 pub(crate) struct Scan<'a> {
-    pub(crate) table: &'a TableDef,
+    pub(crate) table: &'a Arc<TableDef>,
     /// Columns of the table's own schema, in the order of the output.
     pub(crate) projection: Vec<usize>,
     /// Filters over columns of the table's own schema.
@@ -58,16 +58,14 @@ impl Snapshot {
         let schema = Arc::clone(&scan.table.schema);
         let predicate = physical_predicate(state, &scan.filters, &schema)?;
         let pruner = Pruner::new(predicate.as_ref(), &schema);
-        let found = self
-            .view
-            .scan(scan.table, &|entry| pruner.keeps(entry))
-            .await
-            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let found = self.view.scan(scan.table).await.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let segments: Vec<&SegmentScan> =
+            pruner.kept(&found.segments).into_iter().filter(|segment| live_rows(segment) > 0).collect();
         let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
-        if found.segments.iter().any(|segment| live_rows(segment) > 0) {
-            parts.push(self.segments(state, &scan, &found.segments, predicate)?);
+        if !segments.is_empty() {
+            parts.push(self.segments(state, &scan, &segments, predicate)?);
         }
-        if found.tail.iter().any(|batch| batch.num_rows() > 0) {
+        if found.tail.num_rows() > 0 {
             parts.push(tail(&found.tail, &schema, &scan)?);
         }
         Ok(match parts.len() {
@@ -94,12 +92,11 @@ impl Snapshot {
         &self,
         state: &dyn Session,
         scan: &Scan<'_>,
-        segments: &[SegmentScan],
+        segments: &[&SegmentScan],
         predicate: Option<Arc<dyn PhysicalExpr>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = &scan.table.schema;
-        let live = segments.iter().filter(|segment| live_rows(segment) > 0);
-        let files: Vec<PartitionedFile> = live.map(file_of).collect();
+        let files: Vec<PartitionedFile> = segments.iter().map(|segment| file_of(segment)).collect();
         let options = state.table_options().parquet.clone();
         let mut source = ParquetSource::new(Arc::clone(schema))
             .with_table_parquet_options(options)
@@ -110,7 +107,7 @@ impl Snapshot {
         let groups = FileGroup::new(files).split_files(state.config().target_partitions());
         let config = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(source))
             .with_file_groups(groups)
-            .with_statistics(statistics(segments, schema))
+            .with_statistics(statistics(segments, schema, &scan.projection))
             .with_limit(scan.limit)
             .with_projection_indices(Some(scan.projection.clone()))?
             .build();
@@ -122,14 +119,44 @@ fn live_rows(segment: &SegmentScan) -> u64 {
     segment.entry.rows.saturating_sub(segment.dead.len())
 }
 
-/// Row counts are exact; sizes and bounds are not, since dead rows are in them.
-fn statistics(segments: &[SegmentScan], schema: &SchemaRef) -> Statistics {
-    let rows: u64 = segments.iter().map(live_rows).sum();
+/// What is known of the segments without reading them: rows exactly, bounds and nulls exactly where no row is dead.
+fn statistics(segments: &[&SegmentScan], schema: &SchemaRef, projection: &[usize]) -> Statistics {
+    let rows: u64 = segments.iter().map(|segment| live_rows(segment)).sum();
     let bytes: u64 = segments.iter().map(|segment| segment.entry.bytes).sum();
     let mut statistics = Statistics::new_unknown(schema);
     statistics.num_rows = usize::try_from(rows).map_or(Precision::Absent, Precision::Exact);
-    statistics.total_byte_size =
-        usize::try_from(bytes).map_or(Precision::Absent, Precision::Inexact);
+    statistics.total_byte_size = usize::try_from(bytes).map_or(Precision::Absent, Precision::Inexact);
+    let exact = segments.iter().all(|segment| segment.dead.is_empty());
+    for place in projection {
+        let known = column_statistics(segments, schema.field(*place));
+        statistics.column_statistics[*place] = if exact { known } else { known.to_inexact() };
+    }
+    statistics
+}
+
+fn column_statistics(segments: &[&SegmentScan], field: &Field) -> ColumnStatistics {
+    let of_segments: Option<Vec<_>> = segments.iter().map(|scan| scan.entry.columns.get(field.name())).collect();
+    let Some(columns) = of_segments else {
+        return ColumnStatistics::new_unknown();
+    };
+    let value = |bound: Option<&Scalar>| {
+        let value = bound.and_then(|bound| scalar_value(bound, field.data_type()));
+        value.map_or(Precision::Absent, Precision::Exact)
+    };
+    let all = |of: fn(&ColumnStats) -> Option<&Scalar>| -> Option<Vec<&Scalar>> {
+        // A segment of nulls has no bounds and does not take part in them.
+        let with_values =
+            segments.iter().zip(&columns).filter(|(scan, column)| column.nulls < scan.entry.rows);
+        with_values.map(|(_, column)| of(column)).collect()
+    };
+    let by = |a: &&Scalar, b: &&Scalar| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal);
+    let min = all(|column| column.min.as_ref()).and_then(|bounds| bounds.into_iter().min_by(by));
+    let max = all(|column| column.max.as_ref()).and_then(|bounds| bounds.into_iter().max_by(by));
+    let nulls: u64 = columns.iter().map(|column| column.nulls).sum();
+    let mut statistics = ColumnStatistics::new_unknown();
+    statistics.null_count = usize::try_from(nulls).map_or(Precision::Absent, Precision::Exact);
+    statistics.min_value = value(min);
+    statistics.max_value = value(max);
     statistics
 }
 
@@ -167,12 +194,12 @@ fn without_dead(segment: &SegmentScan) -> RowSelection {
 }
 
 fn tail(
-    batches: &[RecordBatch],
+    rows: &RecordBatch,
     schema: &SchemaRef,
     scan: &Scan<'_>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let source = MemorySourceConfig::try_new(
-        &[batches.to_vec()],
+        &[vec![rows.clone()]],
         Arc::clone(schema),
         Some(scan.projection.clone()),
     )?

@@ -127,7 +127,7 @@ pub(crate) fn collection_fits(
         }
         let filter = state.create_physical_expr(filter.clone(), &df_schema)?;
         let pruner = crate::prune::Pruner::new(Some(&filter), &schema);
-        if !pruner.keeps_container(&OneValue {
+        if !pruner.keeps(&OneValue {
             column,
             value: collection,
         }) {
