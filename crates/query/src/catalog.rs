@@ -57,7 +57,10 @@ struct ViewSchema {
 enum Named {
     Table(Arc<dyn TableProvider>),
     /// A query, planned by `planner` when it is asked for.
-    View { view: SqlView, planner: Arc<SessionState> },
+    View {
+        view: SqlView,
+        planner: Arc<SessionState>,
+    },
 }
 
 impl fmt::Debug for Named {
@@ -75,25 +78,55 @@ impl ViewCatalog {
         let planner = Arc::new(planner(snapshot, base));
         let mut named: BTreeMap<String, ViewSchema> = BTreeMap::new();
         let mut put = |schema: &str, table: &str, what: Named| {
-            named.entry(schema.to_owned()).or_default().tables.insert(table.to_owned(), what);
+            named
+                .entry(schema.to_owned())
+                .or_default()
+                .tables
+                .insert(table.to_owned(), what);
         };
-        for table in snapshot.view.catalog().tables().filter(|table| !table.hidden) {
-            let provider = Named::Table(Arc::new(StoredTable::new(Arc::clone(snapshot), Arc::clone(table))));
+        for table in snapshot
+            .view
+            .catalog()
+            .tables()
+            .filter(|table| !table.hidden)
+        {
+            let provider = Named::Table(Arc::new(StoredTable::new(
+                Arc::clone(snapshot),
+                Arc::clone(table),
+            )));
             put(&table.name.schema, &table.name.table, provider.clone());
             for alias in &table.aliases {
                 put(&alias.schema, &alias.table, provider.clone());
             }
         }
-        put("atproto", "records", Named::Table(Arc::new(RecordsTable::new(Arc::clone(snapshot)))));
-        put("atproto", "links", Named::Table(Arc::new(LinksTable::new(Arc::clone(snapshot)))));
+        put(
+            "atproto",
+            "records",
+            Named::Table(Arc::new(RecordsTable::new(Arc::clone(snapshot)))),
+        );
+        put(
+            "atproto",
+            "links",
+            Named::Table(Arc::new(LinksTable::new(Arc::clone(snapshot)))),
+        );
         for what in Described::ALL {
             let table = DescribedTable::new(Arc::clone(snapshot), what);
             put("system", what.table(), Named::Table(Arc::new(table)));
         }
         for view in SQL_VIEWS {
-            put(view.schema, view.table, Named::View { view, planner: Arc::clone(&planner) });
+            put(
+                view.schema,
+                view.table,
+                Named::View {
+                    view,
+                    planner: Arc::clone(&planner),
+                },
+            );
         }
-        let schemas = named.into_iter().map(|(name, schema)| (name, Arc::new(schema))).collect();
+        let schemas = named
+            .into_iter()
+            .map(|(name, schema)| (name, Arc::new(schema)))
+            .collect();
         Self { schemas }
     }
 
@@ -117,14 +150,19 @@ impl ViewCatalog {
 
     /// Whether there is such a table.
     pub(crate) fn has(&self, schema: &str, table: &str) -> bool {
-        self.schemas.get(schema).is_some_and(|found| found.tables.contains_key(table))
+        self.schemas
+            .get(schema)
+            .is_some_and(|found| found.tables.contains_key(table))
     }
 
     /// The names of all tables, sorted.
     pub(crate) fn names(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.schemas
-            .iter()
-            .flat_map(|(schema, found)| found.tables.keys().map(move |table| (schema.as_str(), table.as_str())))
+        self.schemas.iter().flat_map(|(schema, found)| {
+            found
+                .tables
+                .keys()
+                .map(move |table| (schema.as_str(), table.as_str()))
+        })
     }
 }
 
@@ -134,8 +172,12 @@ fn planner(snapshot: &Arc<Snapshot>, base: &SessionState) -> SessionState {
         let provider = Arc::new(StoredTable::new(Arc::clone(snapshot), Arc::clone(table)));
         (table.name.table.clone(), Named::Table(provider))
     });
-    let schema = Arc::new(ViewSchema { tables: stored.collect() });
-    let catalog = ViewCatalog { schemas: BTreeMap::from([(DEFAULT_SCHEMA.to_owned(), schema)]) };
+    let schema = Arc::new(ViewSchema {
+        tables: stored.collect(),
+    });
+    let catalog = ViewCatalog {
+        schemas: BTreeMap::from([(DEFAULT_SCHEMA.to_owned(), schema)]),
+    };
     with_catalog(base, Arc::new(catalog))
 }
 
@@ -143,7 +185,9 @@ fn planner(snapshot: &Arc<Snapshot>, base: &SessionState) -> SessionState {
 pub(crate) fn with_catalog(base: &SessionState, catalog: Arc<ViewCatalog>) -> SessionState {
     let list = MemoryCatalogProviderList::new();
     list.register_catalog(CATALOG.to_owned(), catalog);
-    SessionStateBuilder::new_from_existing(base.clone()).with_catalog_list(Arc::new(list)).build()
+    SessionStateBuilder::new_from_existing(base.clone())
+        .with_catalog_list(Arc::new(list))
+        .build()
 }
 
 fn kind_of(schema: &str, kind: TableType) -> &'static str {
@@ -172,7 +216,9 @@ impl CatalogProvider for ViewCatalog {
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        self.schemas.get(name).map(|schema| Arc::clone(schema) as Arc<dyn SchemaProvider>)
+        self.schemas
+            .get(name)
+            .map(|schema| Arc::clone(schema) as Arc<dyn SchemaProvider>)
     }
 }
 

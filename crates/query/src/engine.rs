@@ -106,7 +106,10 @@ impl Engine {
     /// [`QueryError::Failed`] if the place where queries spill to cannot be made.
     pub fn new(bucket: Bucket, settings: EngineSettings) -> Result<Self, QueryError> {
         let cache = Arc::new(Cache::new(CacheSettings::default()));
-        Self::over(Tables::new(bucket, cache, Arc::new(Catalog::builtin())), settings)
+        Self::over(
+            Tables::new(bucket, cache, Arc::new(Catalog::builtin())),
+            settings,
+        )
     }
 
     /// An engine over `tables`, whose caches it shares with other roles of this process. Costs no request.
@@ -129,7 +132,12 @@ impl Engine {
             .with_runtime_env(runtime)
             .with_default_features()
             .build();
-        let inner = Inner { tables, base, footers: Arc::new(footers), latest: Mutex::new(None) };
+        let inner = Inner {
+            tables,
+            base,
+            footers: Arc::new(footers),
+            latest: Mutex::new(None),
+        };
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -195,7 +203,12 @@ impl Engine {
     /// # Errors
     /// [`QueryError::Open`] if the bucket cannot be read.
     pub async fn tables(&self) -> Result<Vec<TableInfo>, QueryError> {
-        self.context(METADATA_FRESHNESS).await?.catalog.tables().await.map_err(QueryError::planning)
+        self.context(METADATA_FRESHNESS)
+            .await?
+            .catalog
+            .tables()
+            .await
+            .map_err(QueryError::planning)
     }
 
     /// One try at a query: a view, a plan, a stream with its first batch.
@@ -216,12 +229,7 @@ impl Engine {
             .map_err(QueryError::planning)?;
         let mut rows = frame.execute_stream().await.map_err(QueryError::planning)?;
         let first = rows.next().await.transpose().map_err(QueryError::running)?;
-        Ok(guarded(
-            first,
-            rows,
-            deadline,
-            self.query_max(),
-        ))
+        Ok(guarded(first, rows, deadline, self.query_max()))
     }
 
     async fn context(&self, freshness: Freshness) -> Result<Context, QueryError> {
@@ -232,7 +240,8 @@ impl Engine {
             footers: Arc::clone(&self.inner.footers),
         });
         let catalog = Arc::new(ViewCatalog::new(&snapshot, &self.inner.base));
-        let session = SessionContext::new_with_state(with_catalog(&self.inner.base, Arc::clone(&catalog)));
+        let session =
+            SessionContext::new_with_state(with_catalog(&self.inner.base, Arc::clone(&catalog)));
         Ok(Context { session, catalog })
     }
 
@@ -412,3 +421,5 @@ fn failed_late(error: DataFusionError) -> QueryError {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod watched;

@@ -5,6 +5,8 @@
 
 use crate::view::{ChainError, TablesError};
 use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
+use parquet::errors::ParquetError;
 use std::time::Duration;
 
 /// Why a statement is not run, though it may be well-formed.
@@ -185,6 +187,9 @@ impl QueryError {
 
 /// Planning scans tables, so a failing store can show there: it is no mistake in the statement.
 fn is_of_the_store(error: &DataFusionError) -> bool {
+    if is_gone(error) {
+        return true;
+    }
     match error.find_root() {
         DataFusionError::ObjectStore(_) => true,
         DataFusionError::External(inner) => inner.is::<TablesError>() || inner.is::<ChainError>(),
@@ -201,11 +206,20 @@ pub(crate) fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {
         {
             return true;
         }
-        if current.downcast_ref::<TablesError>().is_some_and(TablesError::is_expired) {
+        if current
+            .downcast_ref::<TablesError>()
+            .is_some_and(TablesError::is_expired)
+        {
             return true;
         }
         if let Some(DataFusionError::ObjectStore(store)) = current.downcast_ref::<DataFusionError>()
             && matches!(**store, object_store::Error::NotFound { .. })
+        {
+            return true;
+        }
+        if current
+            .downcast_ref::<ParquetError>()
+            .is_some_and(says_not_found)
         {
             return true;
         }
@@ -214,9 +228,27 @@ pub(crate) fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
+/// DataFusion's cached reader keeps only the text of what the store said when a footer can't be read.
+fn says_not_found(error: &ParquetError) -> bool {
+    let ParquetError::General(text) = error else {
+        return false;
+    };
+    text.contains("Object at location") && text.contains("not found")
+}
+
 /// The planner's sentence without the backtrace and the "help" lines of its diagnostics.
 fn first_line(error: &DataFusionError) -> String {
-    let text = error.find_root().to_string();
+    let text = match error.find_root() {
+        DataFusionError::SQL(parser, _) => match parser.as_ref() {
+            ParserError::TokenizerError(problem) | ParserError::ParserError(problem) => {
+                format!("the statement does not parse: {problem}")
+            }
+            ParserError::RecursionLimitExceeded => "the statement is nested too deep".to_owned(),
+        },
+        DataFusionError::Plan(problem) | DataFusionError::Execution(problem) => problem.clone(),
+        DataFusionError::SchemaError(problem, _) => problem.to_string(),
+        other => other.to_string(),
+    };
     text.lines().next().unwrap_or_default().to_owned()
 }
 

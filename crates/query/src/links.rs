@@ -7,9 +7,10 @@ use crate::records::{tables_that_fit, union};
 use crate::scan::{Scan, Snapshot};
 use crate::stored::{project, stored_filters};
 use crate::uri::{URI, names_uri};
-use crate::view::{LinkRows, LinkSource, Rebuilder, TableDef, links_of, links_schema};
-use arrow::array::{Array, AsArray, RecordBatch, StringArray};
-use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use crate::view::{Link, Rebuilder, TableDef, links_of_rows};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder, UInt64Builder};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result};
@@ -30,13 +31,39 @@ pub(crate) struct LinksTable {
 impl LinksTable {
     /// The links of all records.
     pub(crate) fn new(snapshot: Arc<Snapshot>) -> Self {
-        Self { snapshot, schema: links_schema() }
+        Self {
+            snapshot,
+            schema: links_schema(),
+        }
     }
+}
+
+fn links_schema() -> SchemaRef {
+    let text = |name: &str, null| Field::new(name, DataType::Utf8, null);
+    Arc::new(Schema::new(vec![
+        text("target", false),
+        text("target_did", true),
+        text("target_collection", true),
+        text("path", false),
+        text("did", false),
+        text("collection", false),
+        text("rkey", false),
+        text(URI, false),
+        Field::new(
+            "created_at",
+            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            true,
+        ),
+    ]))
 }
 
 /// Whether a filter speaks only of where links come from: `created_at` and the rest mean the same in both.
 fn is_of_origin(filter: &Expr) -> bool {
-    names_uri(filter) || filter.column_refs().iter().all(|column| ORIGIN.contains(&column.name.as_str()))
+    names_uri(filter)
+        || filter
+            .column_refs()
+            .iter()
+            .all(|column| ORIGIN.contains(&column.name.as_str()))
 }
 
 #[async_trait]
@@ -49,7 +76,10 @@ impl TableProvider for LinksTable {
         TableType::View
     }
 
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
@@ -60,13 +90,17 @@ impl TableProvider for LinksTable {
         filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let filters: Vec<Expr> = filters.iter().filter(|filter| is_of_origin(filter)).cloned().collect();
+        let filters: Vec<Expr> = filters
+            .iter()
+            .filter(|filter| is_of_origin(filter))
+            .cloned()
+            .collect();
         let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
         for table in tables_that_fit(&self.snapshot, state, &filters)? {
             let links = Links::new(Arc::clone(&table))?;
             let scan = Scan {
                 table: &table,
-                projection: links.columns(),
+                projection: links.columns.clone(),
                 filters: stored_filters(&table, &filters),
                 limit: None, // A record may have no link at all.
             };
@@ -78,8 +112,14 @@ impl TableProvider for LinksTable {
         let Some(projection) = projection else {
             return Ok(all);
         };
-        let output = projection.iter().map(|place| self.schema.field(*place).name());
-        project(state, all, output.map(|name| (col(name), name.clone())).collect())
+        let output = projection
+            .iter()
+            .map(|place| self.schema.field(*place).name());
+        project(
+            state,
+            all,
+            output.map(|name| (col(name), name.clone())).collect(),
+        )
     }
 }
 
@@ -87,7 +127,8 @@ impl TableProvider for LinksTable {
 #[derive(Debug)]
 struct Links {
     table: Arc<TableDef>,
-    rebuilder: Rebuilder,
+    /// The stored columns that links are derived from.
+    columns: Vec<usize>,
     schema: SchemaRef,
 }
 
@@ -96,15 +137,21 @@ impl Links {
     const ORIGIN: [&'static str; 4] = ["did", "collection", "rkey", "created_at"];
 
     fn new(table: Arc<TableDef>) -> Result<Self> {
-        let rebuilder = Rebuilder::new(&table).map_err(|error| DataFusionError::External(Box::new(error)))?;
-        Ok(Self { table, rebuilder, schema: links_schema() })
-    }
-
-    /// The stored columns that links are derived from.
-    fn columns(&self) -> Vec<usize> {
-        let needed = |name: &str| Self::ORIGIN.contains(&name) || self.rebuilder.columns().iter().any(|c| c == name);
-        let fields = self.table.schema.fields().iter().enumerate();
-        fields.filter(|(_, field)| needed(field.name())).map(|(place, _)| place).collect()
+        let rebuilder =
+            Rebuilder::new(&table).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let needed = |name: &str| {
+            Self::ORIGIN.contains(&name) || rebuilder.columns().iter().any(|c| c == name)
+        };
+        let fields = table.schema.fields().iter().enumerate();
+        let columns = fields
+            .filter(|(_, field)| needed(field.name()))
+            .map(|(place, _)| place)
+            .collect();
+        Ok(Self {
+            table,
+            columns,
+            schema: links_schema(),
+        })
     }
 }
 
@@ -118,36 +165,87 @@ impl Derivation for Links {
     }
 
     fn derive(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let records = self.rebuilder.open(batch).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let links = links_of_rows(&self.table, batch)
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
         let (dids, rkeys) = (text_column(batch, "did")?, text_column(batch, "rkey")?);
         let lexicon = self.table.record_type();
-        let collections = if lexicon.is_some() { None } else { Some(text_column(batch, "collection")?) };
+        let collections = if lexicon.is_some() {
+            None
+        } else {
+            Some(text_column(batch, "collection")?)
+        };
         let created = batch
             .column_by_name("created_at")
-            .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
             .ok_or_else(|| DataFusionError::Internal("records have created_at".to_owned()))?;
-        let mut rows = LinkRows::default();
-        for row in 0..batch.num_rows() {
-            let record = records.record(row).map_err(|error| DataFusionError::External(Box::new(error)))?;
-            let links = links_of(&record, lexicon.map(Arc::as_ref));
+        let mut columns = LinkColumns::default();
+        let mut origins = UInt64Builder::new();
+        for (row, links) in links.iter().enumerate() {
             let collection = match (lexicon, collections) {
                 (Some(record), _) => record.collection(),
                 (None, Some(collections)) => collections.value(row),
                 (None, None) => "",
             };
-            let source = LinkSource {
-                did: dids.value(row),
-                collection,
-                rkey: rkeys.value(row),
-                created_at_us: created.is_valid(row).then(|| created.value(row)),
-            };
-            rows.push(&source, &links);
+            for link in links {
+                columns.push(link, dids.value(row), collection, rkeys.value(row));
+                origins.append_value(row as u64);
+            }
         }
-        Ok(rows.finish())
+        let created = take(created, &origins.finish(), None)?;
+        Ok(RecordBatch::try_new(
+            Arc::clone(&self.schema),
+            columns.finish(created),
+        )?)
     }
 }
 
 fn text_column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
-    let column = batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+    let column = batch
+        .column_by_name(name)
+        .and_then(|column| column.as_string_opt::<i32>());
     column.ok_or_else(|| DataFusionError::Internal(format!("{name} is a text column of records")))
+}
+
+/// The columns of links while they grow.
+#[derive(Debug, Default)]
+struct LinkColumns {
+    target: StringBuilder,
+    target_did: StringBuilder,
+    target_collection: StringBuilder,
+    path: StringBuilder,
+    did: StringBuilder,
+    collection: StringBuilder,
+    rkey: StringBuilder,
+    uri: StringBuilder,
+}
+
+impl LinkColumns {
+    fn push(&mut self, link: &Link, did: &str, collection: &str, rkey: &str) {
+        self.target.append_value(&link.target);
+        self.target_did.append_option(link.target_did.as_deref());
+        self.target_collection
+            .append_option(link.target_collection.as_deref());
+        self.path.append_value(&link.path);
+        self.did.append_value(did);
+        self.collection.append_value(collection);
+        self.rkey.append_value(rkey);
+        self.uri
+            .append_value(format!("at://{did}/{collection}/{rkey}"));
+    }
+
+    fn finish(mut self, created: ArrayRef) -> Vec<ArrayRef> {
+        let texts = [
+            &mut self.target,
+            &mut self.target_did,
+            &mut self.target_collection,
+            &mut self.path,
+            &mut self.did,
+            &mut self.collection,
+            &mut self.rkey,
+            &mut self.uri,
+        ];
+        let texts = texts
+            .into_iter()
+            .map(|column| Arc::new(column.finish()) as ArrayRef);
+        texts.chain([created]).collect()
+    }
 }

@@ -31,13 +31,22 @@ impl Pruner {
                 builder.try_build(Arc::clone(predicate)).ok()
             })
             .filter(|predicate| !predicate.always_true());
-        Self { predicate, schema: Arc::clone(schema) }
+        Self {
+            predicate,
+            schema: Arc::clone(schema),
+        }
     }
 
     /// The segments that may hold a row that satisfies the predicate.
     pub(crate) fn kept<'a>(&self, segments: &'a [SegmentScan]) -> Vec<&'a SegmentScan> {
-        let keep = self.judge(&Segments { segments, schema: &self.schema });
-        let kept = segments.iter().enumerate().filter(|(place, _)| keep.get(*place).copied().unwrap_or(true));
+        let keep = self.judge(&Segments {
+            segments,
+            schema: &self.schema,
+        });
+        let kept = segments
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| keep.get(*place).copied().unwrap_or(true));
         kept.map(|(_, segment)| segment).collect()
     }
 
@@ -49,7 +58,10 @@ impl Pruner {
     /// For each container whether it may hold a match; shorter than the containers where nothing is known.
     fn judge(&self, statistics: &impl PruningStatistics) -> Vec<bool> {
         // An error means that the statistics do not fit the predicate's types: then they prove nothing.
-        self.predicate.as_ref().and_then(|predicate| predicate.prune(statistics).ok()).unwrap_or_default()
+        self.predicate
+            .as_ref()
+            .and_then(|predicate| predicate.prune(statistics).ok())
+            .unwrap_or_default()
     }
 }
 
@@ -57,9 +69,9 @@ impl Pruner {
 pub(crate) fn scalar_value(value: &Scalar, data_type: &DataType) -> Option<ScalarValue> {
     match (value, data_type) {
         (Scalar::Int(value), DataType::Int64) => Some(ScalarValue::Int64(Some(*value))),
-        (Scalar::Int(value), DataType::Timestamp(TimeUnit::Microsecond, zone)) => {
-            Some(ScalarValue::TimestampMicrosecond(Some(*value), zone.clone()))
-        }
+        (Scalar::Int(value), DataType::Timestamp(TimeUnit::Microsecond, zone)) => Some(
+            ScalarValue::TimestampMicrosecond(Some(*value), zone.clone()),
+        ),
         (Scalar::Text(value), DataType::Utf8) => Some(ScalarValue::Utf8(Some(value.clone()))),
         (Scalar::Boolean(value), DataType::Boolean) => Some(ScalarValue::Boolean(Some(*value))),
         _ => None,
@@ -73,12 +85,18 @@ struct Segments<'a> {
 }
 
 impl Segments<'_> {
-    fn bounds(&self, column: &Column, of: impl Fn(&ColumnStats) -> Option<&Scalar>) -> Option<ArrayRef> {
+    fn bounds(
+        &self,
+        column: &Column,
+        of: impl Fn(&ColumnStats) -> Option<&Scalar>,
+    ) -> Option<ArrayRef> {
         let data_type = self.schema.field_with_name(&column.name).ok()?.data_type();
         let unknown = ScalarValue::try_from(data_type).ok()?;
         let values = self.segments.iter().map(|segment| {
             let value = segment.entry.columns.get(&column.name).and_then(&of);
-            value.and_then(|value| scalar_value(value, data_type)).unwrap_or_else(|| unknown.clone())
+            value
+                .and_then(|value| scalar_value(value, data_type))
+                .unwrap_or_else(|| unknown.clone())
         });
         ScalarValue::iter_to_array(values).ok()
     }
@@ -98,12 +116,17 @@ impl PruningStatistics for Segments<'_> {
     }
 
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
-        let nulls = self.segments.iter().map(|segment| segment.entry.columns.get(&column.name).map(|c| c.nulls));
+        let nulls = self
+            .segments
+            .iter()
+            .map(|segment| segment.entry.columns.get(&column.name).map(|c| c.nulls));
         Some(Arc::new(UInt64Array::from_iter(nulls)))
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        Some(Arc::new(UInt64Array::from_iter_values(self.segments.iter().map(|segment| segment.entry.rows))))
+        Some(Arc::new(UInt64Array::from_iter_values(
+            self.segments.iter().map(|segment| segment.entry.rows),
+        )))
     }
 
     fn contained(&self, _column: &Column, _values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
@@ -119,7 +142,9 @@ pub(crate) struct OneValue<'a> {
 
 impl OneValue<'_> {
     fn bound(&self, column: &Column) -> Option<ArrayRef> {
-        (column.name == self.column).then(|| ScalarValue::from(self.value).to_array().ok()).flatten()
+        (column.name == self.column)
+            .then(|| ScalarValue::from(self.value).to_array().ok())
+            .flatten()
     }
 }
 
@@ -148,7 +173,9 @@ impl PruningStatistics for OneValue<'_> {
         if column.name != self.column {
             return None;
         }
-        let holds = values.iter().any(|value| value.try_as_str().flatten() == Some(self.value));
+        let holds = values
+            .iter()
+            .any(|value| value.try_as_str().flatten() == Some(self.value));
         Some(BooleanArray::from(vec![holds]))
     }
 }

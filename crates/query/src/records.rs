@@ -34,7 +34,13 @@ impl RecordsTable {
     /// The records of all types.
     pub(crate) fn new(snapshot: Arc<Snapshot>) -> Self {
         let text = |name: &str, null| Field::new(name, DataType::Utf8, null);
-        let time = |name: &str| Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true);
+        let time = |name: &str| {
+            Field::new(
+                name,
+                DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+                true,
+            )
+        };
         // All columns may be null here, since a union of tables is only as strict as its laxest.
         let schema = Schema::new(vec![
             text(URI, true),
@@ -51,7 +57,10 @@ impl RecordsTable {
             text("verification", true),
             text(RECORD, true),
         ]);
-        Self { snapshot, schema: Arc::new(schema) }
+        Self {
+            snapshot,
+            schema: Arc::new(schema),
+        }
     }
 
     /// The rows of one table in the columns of `output`, or nothing if it has none.
@@ -64,7 +73,8 @@ impl RecordsTable {
         limit: Option<usize>,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let wants_record = output.column_with_name(RECORD).is_some();
-        let rebuilder = Rebuilder::new(table).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let rebuilder =
+            Rebuilder::new(table).map_err(|error| DataFusionError::External(Box::new(error)))?;
         let mut projection = common_columns(table, output)?;
         if wants_record {
             for column in rebuilder.columns() {
@@ -72,7 +82,12 @@ impl RecordsTable {
             }
         }
         let projection = projection.into_iter().collect();
-        let scan = Scan { table, projection, filters: stored_filters(table, filters), limit };
+        let scan = Scan {
+            table,
+            projection,
+            filters: stored_filters(table, filters),
+            limit,
+        };
         let Some(input) = self.snapshot.plan_if_any(state, scan).await? else {
             return Ok(None);
         };
@@ -82,7 +97,10 @@ impl RecordsTable {
         } else {
             input
         };
-        let expressions = output.fields().iter().map(|field| (expression(table, field.name()), field.name().clone()));
+        let expressions = output
+            .fields()
+            .iter()
+            .map(|field| (expression(table, field.name()), field.name().clone()));
         project(state, input, expressions.collect()).map(Some)
     }
 }
@@ -99,7 +117,11 @@ fn expression(table: &TableDef, column: &str) -> Expr {
 /// The stored columns that the columns of `output` are made of.
 fn common_columns(table: &TableDef, output: &SchemaRef) -> Result<BTreeSet<usize>> {
     let mut places = BTreeSet::new();
-    for field in output.fields().iter().filter(|field| field.name() != RECORD) {
+    for field in output
+        .fields()
+        .iter()
+        .filter(|field| field.name() != RECORD)
+    {
         for column in expression(table, field.name()).column_refs() {
             places.insert(table.schema.index_of(&column.name)?);
         }
@@ -114,7 +136,12 @@ pub(crate) fn tables_that_fit(
     filters: &[Expr],
 ) -> Result<Vec<Arc<TableDef>>> {
     let mut fitting = Vec::new();
-    for table in snapshot.view.catalog().tables().filter(|table| table.is_records()) {
+    for table in snapshot
+        .view
+        .catalog()
+        .tables()
+        .filter(|table| table.is_records())
+    {
         let fits = match table.record_type() {
             Some(record) => collection_fits(state, record.collection(), filters)?,
             None => true,
@@ -136,7 +163,10 @@ impl TableProvider for RecordsTable {
         TableType::View
     }
 
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
@@ -185,7 +215,11 @@ impl RecordJson {
         // A property may be called `record` too: the derived column takes its place.
         fields.retain(|field| field.name() != RECORD);
         fields.push(Arc::new(Field::new(RECORD, DataType::Utf8, false)));
-        Self { table: table.name.clone(), rebuilder, schema: Arc::new(Schema::new(fields)) }
+        Self {
+            table: table.name.clone(),
+            rebuilder,
+            schema: Arc::new(Schema::new(fields)),
+        }
     }
 }
 
@@ -199,7 +233,10 @@ impl Derivation for RecordJson {
     }
 
     fn derive(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let json = self.rebuilder.json_column(batch).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let json = self
+            .rebuilder
+            .json_column(batch)
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
         let stored = batch.schema();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
         for (field, column) in stored.fields().iter().zip(batch.columns()) {
@@ -209,6 +246,10 @@ impl Derivation for RecordJson {
         }
         columns.push(Arc::new(json));
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+        Ok(RecordBatch::try_new_with_options(
+            Arc::clone(&self.schema),
+            columns,
+            &options,
+        )?)
     }
 }

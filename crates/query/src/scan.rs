@@ -58,9 +58,16 @@ impl Snapshot {
         let schema = Arc::clone(&scan.table.schema);
         let predicate = physical_predicate(state, &scan.filters, &schema)?;
         let pruner = Pruner::new(predicate.as_ref(), &schema);
-        let found = self.view.scan(scan.table).await.map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let segments: Vec<&SegmentScan> =
-            pruner.kept(&found.segments).into_iter().filter(|segment| live_rows(segment) > 0).collect();
+        let found = self
+            .view
+            .scan(scan.table)
+            .await
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let segments: Vec<&SegmentScan> = pruner
+            .kept(&found.segments)
+            .into_iter()
+            .filter(|segment| live_rows(segment) > 0)
+            .collect();
         let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
         if !segments.is_empty() {
             parts.push(self.segments(state, &scan, &segments, predicate)?);
@@ -125,7 +132,8 @@ fn statistics(segments: &[&SegmentScan], schema: &SchemaRef, projection: &[usize
     let bytes: u64 = segments.iter().map(|segment| segment.entry.bytes).sum();
     let mut statistics = Statistics::new_unknown(schema);
     statistics.num_rows = usize::try_from(rows).map_or(Precision::Absent, Precision::Exact);
-    statistics.total_byte_size = usize::try_from(bytes).map_or(Precision::Absent, Precision::Inexact);
+    statistics.total_byte_size =
+        usize::try_from(bytes).map_or(Precision::Absent, Precision::Inexact);
     let exact = segments.iter().all(|segment| segment.dead.is_empty());
     for place in projection {
         let known = column_statistics(segments, schema.field(*place));
@@ -135,7 +143,10 @@ fn statistics(segments: &[&SegmentScan], schema: &SchemaRef, projection: &[usize
 }
 
 fn column_statistics(segments: &[&SegmentScan], field: &Field) -> ColumnStatistics {
-    let of_segments: Option<Vec<_>> = segments.iter().map(|scan| scan.entry.columns.get(field.name())).collect();
+    let of_segments: Option<Vec<_>> = segments
+        .iter()
+        .map(|scan| scan.entry.columns.get(field.name()))
+        .collect();
     let Some(columns) = of_segments else {
         return ColumnStatistics::new_unknown();
     };
@@ -145,8 +156,10 @@ fn column_statistics(segments: &[&SegmentScan], field: &Field) -> ColumnStatisti
     };
     let all = |of: fn(&ColumnStats) -> Option<&Scalar>| -> Option<Vec<&Scalar>> {
         // A segment of nulls has no bounds and does not take part in them.
-        let with_values =
-            segments.iter().zip(&columns).filter(|(scan, column)| column.nulls < scan.entry.rows);
+        let with_values = segments
+            .iter()
+            .zip(&columns)
+            .filter(|(scan, column)| column.nulls < scan.entry.rows);
         with_values.map(|(_, column)| of(column)).collect()
     };
     let by = |a: &&Scalar, b: &&Scalar| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal);
@@ -193,11 +206,7 @@ fn without_dead(segment: &SegmentScan) -> RowSelection {
     RowSelection::from(runs)
 }
 
-fn tail(
-    rows: &RecordBatch,
-    schema: &SchemaRef,
-    scan: &Scan<'_>,
-) -> Result<Arc<dyn ExecutionPlan>> {
+fn tail(rows: &RecordBatch, schema: &SchemaRef, scan: &Scan<'_>) -> Result<Arc<dyn ExecutionPlan>> {
     let source = MemorySourceConfig::try_new(
         &[vec![rows.clone()]],
         Arc::clone(schema),

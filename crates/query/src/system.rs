@@ -49,7 +49,13 @@ impl Described {
     fn schema(self) -> SchemaRef {
         let text = |name: &str| Field::new(name, DataType::Utf8, false);
         let count = |name: &str| Field::new(name, DataType::Int64, false);
-        let time = |name: &str| Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false);
+        let time = |name: &str| {
+            Field::new(
+                name,
+                DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+                false,
+            )
+        };
         let flag = |name: &str| Field::new(name, DataType::Boolean, false);
         let fields = match self {
             Self::Segments => vec![
@@ -94,7 +100,11 @@ fn took_fields() -> Fields {
 }
 
 fn took_type() -> DataType {
-    DataType::List(Arc::new(Field::new("item", DataType::Struct(took_fields()), true)))
+    DataType::List(Arc::new(Field::new(
+        "item",
+        DataType::Struct(took_fields()),
+        true,
+    )))
 }
 
 /// The provider of one of these tables in one view.
@@ -108,7 +118,11 @@ pub(crate) struct DescribedTable {
 impl DescribedTable {
     /// The table `what` of `snapshot`'s view.
     pub(crate) fn new(snapshot: Arc<Snapshot>, what: Described) -> Self {
-        Self { snapshot, what, schema: what.schema() }
+        Self {
+            snapshot,
+            what,
+            schema: what.schema(),
+        }
     }
 
     async fn rows(&self) -> Result<RecordBatch> {
@@ -121,9 +135,17 @@ impl DescribedTable {
     }
 
     fn segments(&self) -> Vec<ArrayRef> {
-        let (mut table, mut kind, mut partition, mut path) =
-            (StringBuilder::new(), StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
-        let (mut rows, mut live, mut bytes) = (Int64Builder::new(), Int64Builder::new(), Int64Builder::new());
+        let (mut table, mut kind, mut partition, mut path) = (
+            StringBuilder::new(),
+            StringBuilder::new(),
+            StringBuilder::new(),
+            StringBuilder::new(),
+        );
+        let (mut rows, mut live, mut bytes) = (
+            Int64Builder::new(),
+            Int64Builder::new(),
+            Int64Builder::new(),
+        );
         let mut created = times();
         for entry in self.snapshot.view.segments().entries() {
             table.append_value(&entry.table);
@@ -151,7 +173,8 @@ impl DescribedTable {
         let view = &self.snapshot.view;
         let runs = view.tail().runs();
         let mut writers = StringBuilder::new();
-        let (mut seqs, mut bytes, mut created) = (Int64Builder::new(), Int64Builder::new(), times());
+        let (mut seqs, mut bytes, mut created) =
+            (Int64Builder::new(), Int64Builder::new(), times());
         let (mut merged, mut in_view) = (BooleanBuilder::new(), BooleanBuilder::new());
         for (writer, objects) in &view.listing().writers {
             let merged_to = view.root().merged.get(writer);
@@ -181,7 +204,9 @@ impl DescribedTable {
         let chain = view.tables().chain();
         let failed = |error: ChainError| DataFusionError::External(Box::new(error));
         let versions = chain.versions().await.map_err(failed)?;
-        let versions = versions.into_iter().filter(|listed| listed.version <= view.version());
+        let versions = versions
+            .into_iter()
+            .filter(|listed| listed.version <= view.version());
         let loads = stream::iter(versions).map(|listed| async move { chain.load(&listed).await });
         let roots = loads.buffered(READS_MAX).map(|root| match root {
             Ok(root) => Ok(Some(root)),
@@ -189,7 +214,10 @@ impl DescribedTable {
             Err(ChainError::Collected { .. }) => Ok(None),
             Err(error) => Err(failed(error)),
         });
-        let mut roots: Vec<Arc<Root>> = roots.try_filter_map(|root| async move { Ok(root) }).try_collect().await?;
+        let mut roots: Vec<Arc<Root>> = roots
+            .try_filter_map(|root| async move { Ok(root) })
+            .try_collect()
+            .await?;
         roots.sort_by_key(|root| std::cmp::Reverse(root.version));
         Ok(roots)
     }
@@ -200,9 +228,14 @@ fn times() -> TimestampMicrosecondBuilder {
 }
 
 fn manifests(roots: &[Arc<Root>]) -> Vec<ArrayRef> {
-    let (mut versions, mut commits, mut committers, mut kinds) =
-        (Int64Builder::new(), StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
-    let (mut committed, mut floors, mut upload_floors) = (times(), Int64Builder::new(), Int64Builder::new());
+    let (mut versions, mut commits, mut committers, mut kinds) = (
+        Int64Builder::new(),
+        StringBuilder::new(),
+        StringBuilder::new(),
+        StringBuilder::new(),
+    );
+    let (mut committed, mut floors, mut upload_floors) =
+        (times(), Int64Builder::new(), Int64Builder::new());
     let mut took = ListBuilder::new(StructBuilder::from_fields(took_fields(), 0));
     for root in roots {
         versions.append_value(root.version.0 as i64);
@@ -257,7 +290,8 @@ impl TableProvider for DescribedTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let rows = self.rows().await?;
-        let source = MemorySourceConfig::try_new(&[vec![rows]], self.schema(), projection.cloned())?;
+        let source =
+            MemorySourceConfig::try_new(&[vec![rows]], self.schema(), projection.cloned())?;
         Ok(DataSourceExec::from_data_source(source.with_limit(limit)))
     }
 }

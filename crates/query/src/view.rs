@@ -4,7 +4,7 @@
 
 pub(crate) use tables::cache::{Cache, CacheSettings};
 pub(crate) use tables::error::TablesError;
-pub(crate) use tables::links::{LinkRows, LinkSource, links_of, schema as links_schema};
+pub(crate) use tables::links::{Link, links_of_rows};
 pub(crate) use tables::rebuild::Rebuilder;
 pub(crate) use tables::schema::{Catalog, TableDef, TableKind, TableName};
 pub(crate) use tables::segment::{ColumnStats, Scalar};

@@ -13,10 +13,26 @@ pub(crate) struct SqlView {
 
 /// All of them.
 pub(crate) const SQL_VIEWS: [SqlView; 4] = [
-    SqlView { schema: "atproto", table: "accounts", sql: ACCOUNTS },
-    SqlView { schema: "system", table: "rejections", sql: REJECTIONS },
-    SqlView { schema: "system", table: "resyncs", sql: RESYNCS },
-    SqlView { schema: "system", table: "sources", sql: SOURCES },
+    SqlView {
+        schema: "atproto",
+        table: "accounts",
+        sql: ACCOUNTS,
+    },
+    SqlView {
+        schema: "system",
+        table: "rejections",
+        sql: REJECTIONS,
+    },
+    SqlView {
+        schema: "system",
+        table: "resyncs",
+        sql: RESYNCS,
+    },
+    SqlView {
+        schema: "system",
+        table: "sources",
+        sql: SOURCES,
+    },
 ];
 
 /// One row for each did that anything is known of.
