@@ -25,9 +25,11 @@ const TARGETS: &[(&str, Target)] = &[
     ("did_document", targets::did_document::did_document),
     ("frame", targets::frame::frame),
     ("json", targets::json::json),
+    ("log_object", targets::log_object::log_object),
     ("mst", targets::mst::mst),
     ("multikey", targets::multikey::multikey),
     ("recording", targets::recording::recording),
+    ("root", targets::root::root),
     ("section", targets::section::section),
     ("syntax", targets::syntax::syntax),
 ];
