@@ -1,6 +1,10 @@
 //! The one binary of tests that cross crates and processes; each module says what it shows.
 
+mod cli;
+mod flight;
 mod fuzz;
 mod merge_laws;
+mod minio;
 mod model;
+mod process;
 mod tidy;

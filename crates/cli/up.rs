@@ -1,0 +1,98 @@
+//! `alluvium up`: compaction, collection and the server in one process.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use server::Server;
+use tables::view::Tables;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::UpArgs;
+use crate::{database, demo, roles};
+
+/// Serves until `stop`, then says what was kept. With `--demo` the sample comes first; with `--once` it is all.
+pub(crate) async fn run(args: UpArgs, stop: CancellationToken) -> Result<()> {
+    let bucket = database::open(&args.store, &args.times).await?;
+    let tables = roles::tables_of(bucket);
+    // Bound before any work, so that a missing token or a taken port is said at once.
+    let server = if args.once {
+        None
+    } else {
+        Some(roles::bind(&tables, &args.listen).await?)
+    };
+    if args.demo {
+        demo::run(&tables, &stop).await?;
+    }
+    if let Some(server) = server {
+        announce(&args, &server);
+        work(&args, &tables, server, stop).await?;
+    }
+    keep(&args, &tables).await
+}
+
+/// Runs all roles until `stop`; the first that fails ends the others.
+async fn work(
+    args: &UpArgs,
+    tables: &Tables,
+    server: Server,
+    stop: CancellationToken,
+) -> Result<()> {
+    let compact_interval = Duration::from_millis(args.compact.compact_interval_ms);
+    let collect_interval = Duration::from_millis(args.collect.collect_interval_ms);
+    let mut roles = JoinSet::new();
+    roles.spawn(finish(roles::compaction(
+        tables.clone(),
+        compact_interval,
+        stop.clone(),
+    )));
+    roles.spawn(finish(roles::collection(
+        tables.clone(),
+        collect_interval,
+        stop.clone(),
+    )));
+    let serving = server.run(stop.clone());
+    roles.spawn(async move { Ok(serving.await?) });
+    let mut outcome = Ok(());
+    while let Some(ended) = roles.join_next().await {
+        let ended = ended.context("a role panicked").flatten();
+        stop.cancel();
+        outcome = outcome.and(ended);
+    }
+    outcome
+}
+
+async fn finish(role: impl Future<Output = ()>) -> Result<()> {
+    role.await;
+    Ok(())
+}
+
+fn announce(args: &UpArgs, server: &Server) {
+    let address = server.address();
+    eprintln!();
+    eprintln!("data      {}", args.store);
+    eprintln!("SQL       grpc://{address}  (Arrow Flight SQL)");
+    eprintln!("health    http://{address}/healthz, /readyz, /metrics");
+    eprintln!();
+    eprintln!("in another terminal:  alluvium sql --connect grpc://{address}");
+    eprintln!("Ctrl-C stops; the data stays");
+}
+
+/// Flushes what is still in the log only, and says what is there for the next start.
+async fn keep(args: &UpArgs, tables: &Tables) -> Result<()> {
+    // Not stopped by the signal that brought us here; a second one ends the process.
+    let flushed = roles::compact_all(tables, &CancellationToken::new()).await;
+    if let Err(error) = flushed {
+        eprintln!(
+            "the log was not flushed ({}); the next start does it",
+            crate::one_line(&error)
+        );
+    }
+    let root = tables
+        .chain()
+        .newest_root()
+        .await
+        .context("what was kept can't be read")?;
+    eprintln!("kept in {}: version {}", args.store, root.version);
+    Ok(())
+}
