@@ -129,6 +129,11 @@ impl Cache {
                 return Err(damaged(FormatError::Checksum));
             }
             let entries = decode_part(&bytes).map_err(damaged)?;
+            if entries.len() != reference.segments as usize {
+                return Err(damaged(FormatError::Field {
+                    field: "part.segments",
+                }));
+            }
             Ok(Arc::new(entries))
         };
         let entries = self
@@ -219,6 +224,11 @@ impl Cache {
                         storage::ReadError::Missing { .. } => TablesError::Expired {
                             path: storage::layout::wal_object(position).to_string(),
                         },
+                        // Not the object's fault: nothing may be said of it, let alone its writer be stopped.
+                        storage::ReadError::Store { source, .. } => TablesError::Store {
+                            path: storage::layout::wal_object(position).to_string(),
+                            source,
+                        },
                         source => TablesError::Log { source },
                     })?;
             Ok(Arc::new(TailObject::new(object)))
@@ -230,10 +240,17 @@ impl Cache {
 /// Decodes the marked rows of a segment with `rows` rows.
 ///
 /// # Errors
-/// [`FormatError`] if they are no bitmap, or name rows that are not there.
+/// [`FormatError`] if they are no bitmap, name rows that are not there, or do not end where the bytes do.
 pub fn decode_marks(bytes: &[u8], rows: u64) -> Result<RoaringBitmap, FormatError> {
-    let marks =
-        RoaringBitmap::deserialize_from(bytes).map_err(|source| FormatError::Bitmap { source })?;
+    let mut rest = bytes;
+    let marks = RoaringBitmap::deserialize_from(&mut rest)
+        .map_err(|source| FormatError::Bitmap { source })?;
+    if !rest.is_empty() {
+        return Err(FormatError::Length {
+            expected: (bytes.len() - rest.len()) as u64,
+            found: bytes.len() as u64,
+        });
+    }
     if marks.max().is_some_and(|max| u64::from(max) >= rows) {
         return Err(FormatError::Field { field: "marks" });
     }

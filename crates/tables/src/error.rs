@@ -203,4 +203,14 @@ impl TablesError {
             _ => false,
         }
     }
+
+    /// Whether the object store failed, so that nothing is known of the object.
+    #[must_use]
+    pub fn is_store(&self) -> bool {
+        match self {
+            Self::Store { .. } => true,
+            Self::Shared { source } => source.is_store(),
+            _ => false,
+        }
+    }
 }

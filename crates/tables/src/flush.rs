@@ -184,7 +184,7 @@ async fn take(
             },
             // Merged and collected by another compactor since it was listed.
             Err(error) if error.is_expired() => return Ok((Vec::new(), blocked)),
-            Err(error @ TablesError::Store { .. }) => return Err(error),
+            Err(error) if error.is_store() => return Err(error),
             Err(error) => blocked.push(Blocked { position, error }),
         }
     }
@@ -515,3 +515,6 @@ fn partitions(def: &TableDef, batch: &RecordBatch) -> Vec<String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

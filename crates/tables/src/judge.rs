@@ -264,3 +264,6 @@ fn may_touch(entry: &SegmentEntry, probes: &Probes<'_>, prefixes: &[Prefix]) -> 
             .iter()
             .any(|prefix| entry.spans_prefix(&prefix.bytes))
 }
+
+#[cfg(test)]
+mod tests;

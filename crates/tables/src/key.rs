@@ -269,6 +269,7 @@ fn encode(batch: &RecordBatch, columns: &[&str], is_order: bool) -> Result<Keys,
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use std::sync::Arc;
 

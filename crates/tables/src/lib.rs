@@ -31,6 +31,8 @@ pub mod segment;
 pub mod shred;
 pub mod tail;
 pub mod view;
+#[cfg(test)]
+mod world;
 
 #[allow(
     missing_docs,

@@ -4,7 +4,7 @@
 //! the rest; [`regroup`] keeps parts few by the rule of a binary counter, so that rewriting entries costs a logarithm.
 //! Encoding and decoding are pure; nothing here reads the object store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,6 +18,10 @@ use crate::segment::{SegmentEntry, checksum};
 const FORMAT: u32 = 1;
 /// Entries in a part at most.
 pub const PART_SEGMENTS_MAX: usize = 1_000;
+/// Bytes of a part at most, unless one entry alone is larger.
+pub const PART_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A part of more bytes is none of ours: it is not even fetched to be decoded.
+const PART_BYTES_READ_MAX: u64 = 16 * 1024 * 1024;
 
 /// A part, as the root names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,9 +66,23 @@ pub fn decode_body(bytes: &[u8]) -> Result<Vec<PartRef>, FormatError> {
     }
     let body = proto::Body::decode(bytes).map_err(|source| FormatError::Protobuf { source })?;
     check_format(body.format, "body.format")?;
+    let mut paths = HashSet::with_capacity(body.parts.len());
+    if !body.parts.iter().all(|part| paths.insert(&part.path)) {
+        return Err(FormatError::Field { field: "part.path" });
+    }
     body.parts
         .into_iter()
         .map(|part| {
+            if part.segments == 0 || part.segments as usize > PART_SEGMENTS_MAX {
+                return Err(FormatError::Field {
+                    field: "part.segments",
+                });
+            }
+            if part.path.is_empty() || part.bytes > PART_BYTES_READ_MAX {
+                return Err(FormatError::Field {
+                    field: "part.bytes",
+                });
+            }
             Ok(PartRef {
                 path: part.path,
                 segments: part.segments,
@@ -94,6 +112,11 @@ pub fn encode_part(entries: &[Arc<SegmentEntry>]) -> Bytes {
 pub fn decode_part(bytes: &[u8]) -> Result<Vec<Arc<SegmentEntry>>, FormatError> {
     let part = proto::Part::decode(bytes).map_err(|source| FormatError::Protobuf { source })?;
     check_format(part.format, "part.format")?;
+    if part.segments.len() > PART_SEGMENTS_MAX {
+        return Err(FormatError::Field {
+            field: "part.segments",
+        });
+    }
     part.segments
         .into_iter()
         .map(|segment| SegmentEntry::from_proto(segment).map(Arc::new))
@@ -125,7 +148,7 @@ pub struct Part {
 pub struct SegmentSet {
     parts: Vec<Part>,
     tables: BTreeMap<String, Vec<Arc<SegmentEntry>>>,
-    paths: std::collections::HashSet<String>,
+    paths: HashSet<String>,
 }
 
 impl SegmentSet {
@@ -133,7 +156,7 @@ impl SegmentSet {
     #[must_use]
     pub fn new(parts: Vec<Part>) -> Self {
         let mut tables: BTreeMap<String, Vec<Arc<SegmentEntry>>> = BTreeMap::new();
-        let mut paths = std::collections::HashSet::new();
+        let mut paths = HashSet::new();
         for entry in parts.iter().flat_map(|part| part.entries.iter()) {
             paths.insert(entry.path.clone());
             tables
@@ -218,12 +241,15 @@ pub fn regroup(
     fresh.extend(added);
     if touched_any {
         untouched.sort_by_key(|part| std::cmp::Reverse(part.entries.len()));
+        let mut bytes: u64 = fresh.iter().map(|entry| encoded_bytes(entry) as u64).sum();
         while let Some(smallest) = untouched.last() {
             if smallest.entries.len() > fresh.len()
                 || smallest.entries.len() + fresh.len() > PART_SEGMENTS_MAX
+                || smallest.reference.bytes + bytes > PART_BYTES_MAX as u64
             {
                 break;
             }
+            bytes += smallest.reference.bytes;
             fresh.extend(smallest.entries.iter().cloned());
             untouched.pop();
         }
@@ -234,6 +260,36 @@ pub fn regroup(
             .into_iter()
             .map(|part| part.reference.clone())
             .collect(),
-        written: fresh.chunks(PART_SEGMENTS_MAX).map(<[_]>::to_vec).collect(),
+        written: chunks(fresh),
     }
 }
+
+/// Cuts entries into parts by number and bytes, in their order.
+fn chunks(entries: Vec<Arc<SegmentEntry>>) -> Vec<Vec<Arc<SegmentEntry>>> {
+    let mut chunks: Vec<Vec<Arc<SegmentEntry>>> = Vec::new();
+    let mut room = 0;
+    for entry in entries {
+        let bytes = encoded_bytes(&entry);
+        match chunks.last_mut() {
+            Some(chunk) if chunk.len() < PART_SEGMENTS_MAX && bytes <= room => {
+                room -= bytes;
+                chunk.push(entry);
+            }
+            _ => {
+                room = PART_BYTES_MAX.saturating_sub(bytes);
+                chunks.push(vec![entry]);
+            }
+        }
+    }
+    chunks
+}
+
+/// What an entry takes in a part.
+fn encoded_bytes(entry: &SegmentEntry) -> usize {
+    // Its tag, and the longest length that a part may have.
+    const FRAMING: usize = 5;
+    entry.to_proto().encoded_len() + FRAMING
+}
+
+#[cfg(test)]
+mod tests;

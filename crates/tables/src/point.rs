@@ -116,7 +116,7 @@ impl ReadView {
         };
         let row = found.row as usize;
         let batches: Vec<RecordBatch> = reader
-            .stream(None, Some(&[row..row + 1]))?
+            .stream(None, Some(std::slice::from_ref(&(row..row + 1))))?
             .try_collect()
             .await
             .map_err(|source| segment_error(&segment.entry.path, source))?;

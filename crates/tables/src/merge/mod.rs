@@ -202,3 +202,6 @@ impl Apply for MergeWork {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -126,7 +126,9 @@ fn is_worn(entry: &SegmentEntry, settings: &MergeSettings) -> bool {
 }
 
 fn live_bytes(entry: &SegmentEntry) -> u64 {
-    entry.bytes * entry.live_rows() / entry.rows.max(1)
+    let live =
+        u128::from(entry.bytes) * u128::from(entry.live_rows()) / u128::from(entry.rows.max(1));
+    u64::try_from(live).unwrap_or(u64::MAX)
 }
 
 fn tier(bytes: u64, settings: &MergeSettings) -> u32 {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use storage::OBJECT_BYTES_MAX;
+
 use crate::error::FormatError;
 use crate::proto;
 
@@ -184,8 +186,18 @@ impl SegmentEntry {
                 field: "segment.key_min",
             });
         }
+        if segment.path.is_empty() || segment.bytes > OBJECT_BYTES_MAX {
+            return Err(FormatError::Field {
+                field: "segment.bytes",
+            });
+        }
         let mut columns = BTreeMap::new();
         for column in segment.columns {
+            if column.nulls > segment.rows {
+                return Err(FormatError::Field {
+                    field: "column.nulls",
+                });
+            }
             columns.insert(
                 column.name,
                 ColumnStats {
@@ -225,7 +237,9 @@ impl Span {
 
     fn from_proto(span: Option<proto::Span>, field: &'static str) -> Result<Self, FormatError> {
         let span = span.ok_or(FormatError::Field { field })?;
-        if span.offset.checked_add(span.length).is_none() {
+        // Every object is one PUT of bounded size, so an absurd length is never asked of the store.
+        let end = span.offset.checked_add(span.length);
+        if span.path.is_empty() || end.is_none_or(|end| end > OBJECT_BYTES_MAX) {
             return Err(FormatError::Field { field });
         }
         Ok(Self {

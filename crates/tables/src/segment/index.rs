@@ -13,6 +13,8 @@ use prost::Message;
 use crate::error::FormatError;
 use crate::proto;
 
+/// A bloom filter beyond this is none of ours: Parquet caps them at it.
+const BLOOM_BYTES_MAX: usize = 128 << 20;
 /// The newest format of an index that this code reads and the one that it writes.
 const FORMAT: u32 = 1;
 
@@ -96,6 +98,7 @@ pub(super) fn encode_index(
         bloom: bitset.into(),
         block_rows: u32::try_from(block_rows).unwrap_or(u32::MAX),
         first_keys,
+        footer_checksum: blake3::hash(&footer).as_bytes().to_vec().into(),
         footer,
     };
     Ok(index.encode_to_vec().into())
@@ -124,7 +127,8 @@ pub fn decode_index(
         });
     }
     // A bitset is whole blocks of 32 bytes; the library would panic on an empty one.
-    if index.bloom.is_empty() || index.bloom.len() % 32 != 0 {
+    if index.bloom.is_empty() || index.bloom.len() % 32 != 0 || index.bloom.len() > BLOOM_BYTES_MAX
+    {
         return Err(FormatError::Field {
             field: "index.bloom",
         });
@@ -149,6 +153,10 @@ pub fn decode_index(
         return Err(FormatError::Field {
             field: "index.footer",
         });
+    }
+    // Parquet's parser reserves what a list says of its length: it only ever gets what a writer wrote.
+    if blake3::hash(&index.footer).as_bytes() != index.footer_checksum.as_ref() {
+        return Err(FormatError::Checksum);
     }
     let mut reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
     reader

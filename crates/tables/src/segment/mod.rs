@@ -8,6 +8,8 @@ mod entry;
 mod index;
 mod lookup;
 mod read;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use entry::{ColumnStats, Marks, Scalar, SegmentEntry, SegmentKind, Span};
@@ -20,6 +22,7 @@ pub(crate) use {
     read::{fetch, segment_error, store_error},
 };
 
-/// Rows in a block: what one look-up reads of a key column. Every page of a segment holds one block's rows.
+/// Rows in a block: what one look-up reads of a key column. Every page of a key or order column holds one
+/// block's rows.
 // 8,192: a page of dids and rkeys is then some 100 KiB, one GET; smaller pages cost more footer than they save.
 pub const BLOCK_ROWS: usize = 8_192;

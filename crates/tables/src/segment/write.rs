@@ -25,6 +25,26 @@ const ROW_GROUP_BLOCKS: usize = 64;
 const STATS_TEXT_MAX: usize = 64;
 /// How often the bloom filter says yes to a key that is not there.
 const BLOOM_FALSE_POSITIVES: f64 = 0.01;
+/// Columns that have no dictionary: nearly every value differs, or equal ones stand together.
+// A dictionary that overflows cuts a page in the middle of a block, and one that does not is read whole for every
+// look-up. Keys and orders must have neither; dids in key order, revs and TIDs share their fronts anyway.
+const DISTINCT: &[&str] = &[
+    "at",
+    "did",
+    "rkey",
+    "rev",
+    "cid",
+    "commit",
+    "data",
+    "id",
+    "tie",
+    "frame_hash",
+    "seq",
+    "cursor",
+    "created_at",
+    "time",
+    "indexed_at",
+];
 /// A page is cut by rows, never by bytes: look-ups count on pages that are blocks.
 const PAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -217,17 +237,20 @@ fn properties(schema: &SchemaRef, key: &[&str]) -> Result<WriterProperties, Writ
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_column_index_truncate_length(Some(STATS_TEXT_MAX))
         .set_sorting_columns(sorting(schema, key));
-    for name in ["rkey", "rev", "cid"] {
-        if schema
-            .column_with_name(name)
-            .is_some_and(|(_, field)| field.data_type() == &DataType::Utf8)
-        {
-            // Nearly every value differs, so a dictionary only doubles them; TIDs share their front.
-            let column = ColumnPath::from(name);
-            builder = builder
-                .set_column_dictionary_enabled(column.clone(), false)
-                .set_column_encoding(column, Encoding::DELTA_BYTE_ARRAY);
-        }
+    for name in DISTINCT {
+        let Some((_, field)) = schema.column_with_name(name) else {
+            continue;
+        };
+        let encoding = match field.data_type() {
+            DataType::Utf8 | DataType::Binary => Encoding::DELTA_BYTE_ARRAY,
+            DataType::Int64 | DataType::Timestamp(..) => Encoding::DELTA_BINARY_PACKED,
+            DataType::FixedSizeBinary(_) => Encoding::PLAIN,
+            _ => continue,
+        };
+        let column = ColumnPath::from(*name);
+        builder = builder
+            .set_column_dictionary_enabled(column.clone(), false)
+            .set_column_encoding(column, encoding);
     }
     Ok(builder.build())
 }
