@@ -1,4 +1,4 @@
-//! Appending: writers, their PUTs, and the deletion of log objects (DESIGN 3.1 and 3.3 (c)).
+//! Appending: writers, their PUTs, and the deletion of log objects.
 //!
 //! An append is acknowledged by the success of its PUT, or by a GET that returns its bytes. Two writers share an id only
 //! where a machine was cloned. Time is left out but for one fact: an object that the collector deletes is older than the

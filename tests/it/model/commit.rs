@@ -1,4 +1,4 @@
-//! Committing: plan, upload, draft, create, doubt, confirm (DESIGN 3.3).
+//! Committing: plan, upload, draft, create, doubt, confirm.
 //!
 //! Planning and its upload are one step, as are reading the newest manifest and applying the task to it. Between any two
 //! steps the process may stall for ever. Only a collector deletes, after its commit is confirmed.
@@ -427,8 +427,19 @@ impl Protocol {
         let CommitPhase::Confirming { version } = committer.phase else {
             return None;
         };
-        let (_, manifest) = newest(state);
-        if version < manifest.floor && self.keeps(SafetyStep::FloorCheckAfterCreate) {
+        let newest = if self.keeps(SafetyStep::NewestByList) {
+            state.bucket.newest()
+        } else {
+            let follows =
+                |next: &usize| *next < VERSIONS && state.bucket.manifests[*next].is_there();
+            (usize::from(version) + 1..)
+                .take_while(follows)
+                .last()
+                .unwrap_or(usize::from(version))
+        };
+        if version < state.bucket.manifests[newest].floor
+            && self.keeps(SafetyStep::FloorCheckAfterCreate)
+        {
             let unknown_at = if committer.unknown_at == 0 {
                 version
             } else {

@@ -1,4 +1,4 @@
-//! The next manifest as a function of the newest one, with each task's precondition (DESIGN 3.3).
+//! The next manifest as a function of the newest one, with each task's precondition.
 //!
 //! Pure: reads the bucket's segments, writes nothing. Called again after each lost race.
 

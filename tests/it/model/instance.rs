@@ -102,8 +102,8 @@ pub(super) fn append() -> Instance {
         (Chance::DelayAppend, 1),
         (Chance::Conflict, 1),
         (Chance::Crash, 1),
-        (Chance::Flush, 1),
-        (Chance::DeleteLog, 1),
+        (Chance::Flush, 2),
+        (Chance::DeleteLog, 2),
     ])
     .must_meet(&[Situation::MergedNumberWritten])
 }
@@ -154,6 +154,26 @@ pub(super) fn race() -> Instance {
         Situation::FlushesRace,
         Situation::RaceLost,
         Situation::CommitUnknown,
+    ])
+}
+
+/// Two writers of two appends, two racing flushes, a merge, a collector.
+pub(super) fn busy() -> Instance {
+    Instance {
+        compactors: 2,
+        collectors: 1,
+        ..plain("busy", &[0, 3], &[1, 2])
+    }
+    .with(&[
+        (Chance::Flush, 2),
+        (Chance::Merge, 1),
+        (Chance::Collect, 1),
+        (Chance::DeleteLog, 1),
+    ])
+    .must_meet(&[
+        Situation::FlushesRace,
+        Situation::RaceLost,
+        Situation::UploadTooOld,
     ])
 }
 
@@ -281,7 +301,6 @@ pub(super) fn grant() -> Instance {
     .with(&[
         (Chance::Grant, 2),
         (Chance::Collect, 2),
-        (Chance::LoseCommit, 1),
         (Chance::DelayCommit, 1),
     ])
     .must_meet(&[Situation::CommitUnknown, Situation::NumberUsedAgain])

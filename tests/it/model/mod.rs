@@ -68,6 +68,7 @@ fn a_view_survives_a_log_that_changes_while_it_is_opened() {
 #[test]
 fn racing_flushes_and_merges_survive_lost_late_and_refused_creates() {
     assert_holds(instance::race());
+    assert_holds(instance::busy());
 }
 
 #[test]
@@ -180,7 +181,9 @@ fn danger(step: SafetyStep) -> (Instance, Violation) {
             (instance::listing(), Violation::ChangeLost)
         }
         SafetyStep::LogListedFirst => (instance::view(), Violation::ChangeLost),
-        SafetyStep::ManifestByETag => (instance::collect_view(), Violation::ChangeLost),
+        SafetyStep::ManifestByETag | SafetyStep::ListFromConfirmed => {
+            (instance::collect_view(), Violation::ChangeLost)
+        }
         SafetyStep::CreateManifestIfAbsent | SafetyStep::GetAfterUnknownUpload => {
             (instance::race(), Violation::NameDangles)
         }
@@ -198,6 +201,7 @@ fn danger(step: SafetyStep) -> (Instance, Violation) {
         | SafetyStep::OnlyCollectorDeletes => (instance::collect(), Violation::NameDangles),
         SafetyStep::LogCondemnedByChain => (instance::two_collectors(), Violation::LogDeletedEarly),
         SafetyStep::FloorsOnlyRise => (instance::two_collectors(), Violation::NameDangles),
+        SafetyStep::NewestByList => (instance::grant(), Violation::FalseBelief),
         SafetyStep::UnknownBehindFloor => (instance::grant(), Violation::AppliedTwice),
         SafetyStep::RepoFloorAfterRecords | SafetyStep::ResyncBeginsAgain => {
             (instance::resync(), Violation::FloorWithoutRecords)

@@ -91,7 +91,7 @@ impl Protocol {
             Action::ApplyDelayedCommit => self.apply_delayed_commit(state),
             Action::DeleteLog { id, number, .. } => self.delete_log(state, at(id), at(number)),
             Action::DropMerged { id } => self.drop_merged(state, at(id)),
-            Action::OpenView => self.open_view(state),
+            Action::OpenView { hint } => self.open_view(state, hint),
             Action::ListPageForView => self.list_page_for_view(state),
             Action::ListManifests => self.list_manifests(state),
             Action::GetManifest => self.get_manifest(state),

@@ -177,6 +177,8 @@ pub(super) enum ReadPhase {
 pub(super) struct Reader {
     pub phase: ReadPhase,
     pub listing: Listing,
+    /// Per writer id: where its LIST starts, after the `merged` of a manifest that was read before.
+    pub start: Ends,
     /// Ghost: what was acknowledged or shown when the opening began.
     pub required: Bits,
 }
@@ -287,7 +289,10 @@ pub(super) enum Action {
     DropMerged {
         id: u8,
     },
-    OpenView,
+    /// `hint`: the manifest whose `merged` the LIST starts from.
+    OpenView {
+        hint: Option<u8>,
+    },
     ListPageForView,
     ListManifests,
     GetManifest,

@@ -5,7 +5,7 @@ use std::fmt;
 /// Declares the steps and the list of them all, so that none is forgotten.
 macro_rules! safety_steps {
     ($($(#[$text:meta])* $step:ident,)*) => {
-        /// A step of DESIGN section 3 without which data is lost or falsified.
+        /// A step of the protocol without which data is lost or falsified.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum SafetyStep {
             $($(#[$text])* $step,)*
@@ -46,6 +46,9 @@ safety_steps! {
     StopAtHole,
     /// A view GETs the manifest by the ETag that its LIST showed. Off: by its number.
     ManifestByETag,
+    /// A LIST of the log starts at `merged` of a manifest only if that is known to be in the chain. Off: also if it was just
+    /// created.
+    ListFromConfirmed,
     /// A flush needs `merged` of the writers it took to be unchanged. Off: it is applied to whatever is newest (`merged`
     /// still only rises).
     FlushNeedsMergedUnchanged,
@@ -61,6 +64,8 @@ safety_steps! {
     MergedEntriesKept,
     /// After it created version v a committer compares v with the newest `floor`. Off: it believes the answer.
     FloorCheckAfterCreate,
+    /// The newest manifest is found by a LIST. Off: by looking for the numbers that follow the one created.
+    NewestByList,
     /// Before a lost answer's commit is made again, the chain is searched for its id. Off: it is just made again.
     SearchChainForCommit,
     /// A commit that is neither idempotent nor guarded, and whose number is below `floor`, is reported as unknown. Off: it is

@@ -1,4 +1,4 @@
-//! Opening a view, what it answers, and the judgement on it (DESIGN 3.2).
+//! Opening a view, what it answers, and the judgement on it.
 //!
 //! The log is listed key by key, in the order of its names, so that anything may happen between two keys; then the
 //! manifests in one LIST, whose least name is then read. A 404 gives the opening up.
@@ -12,7 +12,18 @@ use super::step::{SafetyStep, Violation};
 impl Protocol {
     pub(super) fn view_actions(&self, state: &State, actions: &mut Vec<Action>) {
         match state.reader.phase {
-            ReadPhase::Idle if state.may(Chance::View) => actions.push(Action::OpenView),
+            ReadPhase::Idle if state.may(Chance::View) => {
+                actions.push(Action::OpenView { hint: None });
+                let newest = state.bucket.newest();
+                let confirmed = self.keeps(SafetyStep::ListFromConfirmed);
+                let oldest = if confirmed {
+                    state.bucket.manifests[newest].floor
+                } else {
+                    0
+                };
+                let hints = (oldest..=newest as u8).map(Some);
+                actions.extend(hints.map(|hint| Action::OpenView { hint }));
+            }
             ReadPhase::Idle => {}
             ReadPhase::Listing { .. } => actions.push(Action::ListPageForView),
             ReadPhase::Choosing => actions.push(Action::ListManifests),
@@ -20,12 +31,14 @@ impl Protocol {
         }
     }
 
-    pub(super) fn open_view(&self, state: &mut State) -> Option<()> {
+    pub(super) fn open_view(&self, state: &mut State, hint: Option<u8>) -> Option<()> {
         state.spend(Chance::View)?;
         let newest = state.bucket.manifests[state.bucket.newest()];
         let first = (!self.keeps(SafetyStep::LogListedFirst)).then_some(newest);
+        let start = hint.map(|version| state.bucket.manifests[usize::from(version)].merged);
         state.reader = Reader {
             phase: ReadPhase::Listing { page: 0, first },
+            start: start.unwrap_or_default(),
             required: state.ghost.required,
             ..Reader::default()
         };
@@ -37,6 +50,9 @@ impl Protocol {
             return None;
         };
         self.list_page(&state.bucket, &mut page, &mut state.reader.listing);
+        for (numbers, start) in state.reader.listing.iter_mut().zip(state.reader.start) {
+            *numbers = *numbers - Bits::below(usize::from(start));
+        }
         state.reader.phase = if page < self.pages() {
             ReadPhase::Listing { page, first }
         } else if let Some(manifest) = first {
