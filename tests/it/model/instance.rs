@@ -103,7 +103,7 @@ pub(super) fn append() -> Instance {
         (Chance::Conflict, 1),
         (Chance::Crash, 1),
         (Chance::Flush, 2),
-        (Chance::DeleteLog, 2),
+        (Chance::DeleteLog, 1),
     ])
     .must_meet(&[Situation::MergedNumberWritten])
 }
@@ -252,7 +252,6 @@ pub(super) fn all_kinds() -> Instance {
         (Chance::Flush, 2),
         (Chance::Merge, 1),
         (Chance::Collect, 1),
-        (Chance::DeleteLog, 1),
         (Chance::View, 1),
     ])
     .must_meet(&[
