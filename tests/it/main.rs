@@ -7,4 +7,5 @@ mod merge_laws;
 mod minio;
 mod model;
 mod process;
+mod slt;
 mod tidy;

@@ -122,11 +122,13 @@ impl Engine {
             Arc::clone(tables.bucket().store()),
             runtime.cache_manager.get_file_metadata_cache(),
         );
-        let config = SessionConfig::new()
+        let mut config = SessionConfig::new()
             .with_information_schema(true)
             .with_create_default_catalog_and_schema(false)
             .with_default_catalog_and_schema(CATALOG, DEFAULT_SCHEMA)
             .with_target_partitions(settings.partitions.max(1));
+        // Stored text is Utf8: a cast to VARCHAR must not give clients a second type for it.
+        config.options_mut().sql_parser.map_string_types_to_utf8view = false;
         let base = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(runtime)

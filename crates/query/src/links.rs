@@ -5,7 +5,7 @@
 use crate::derive::{Derivation, DeriveExec};
 use crate::records::{tables_that_fit, union};
 use crate::scan::{Scan, Snapshot};
-use crate::stored::{project, stored_filters};
+use crate::stored::{common_filters, project};
 use crate::uri::{URI, names_uri};
 use crate::view::{Link, Rebuilder, TableDef, links_of_rows};
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder, UInt64Builder};
@@ -101,7 +101,7 @@ impl TableProvider for LinksTable {
             let scan = Scan {
                 table: &table,
                 projection: links.columns.clone(),
-                filters: stored_filters(&table, &filters),
+                filters: common_filters(&table, &filters),
                 limit: None, // A record may have no link at all.
             };
             if let Some(input) = self.snapshot.plan_if_any(state, scan).await? {

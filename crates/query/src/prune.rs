@@ -50,13 +50,8 @@ impl Pruner {
         kept.map(|(_, segment)| segment).collect()
     }
 
-    /// Whether anything described by `statistics` (one container) may satisfy the predicate.
-    pub(crate) fn keeps(&self, statistics: &impl PruningStatistics) -> bool {
-        self.judge(statistics).first().copied().unwrap_or(true)
-    }
-
     /// For each container whether it may hold a match; shorter than the containers where nothing is known.
-    fn judge(&self, statistics: &impl PruningStatistics) -> Vec<bool> {
+    fn judge(&self, statistics: &Segments<'_>) -> Vec<bool> {
         // An error means that the statistics do not fit the predicate's types: then they prove nothing.
         self.predicate
             .as_ref()
@@ -131,51 +126,5 @@ impl PruningStatistics for Segments<'_> {
 
     fn contained(&self, _column: &Column, _values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
         None
-    }
-}
-
-/// A container in which one column has one value: a table of one collection.
-pub(crate) struct OneValue<'a> {
-    pub(crate) column: &'a str,
-    pub(crate) value: &'a str,
-}
-
-impl OneValue<'_> {
-    fn bound(&self, column: &Column) -> Option<ArrayRef> {
-        (column.name == self.column)
-            .then(|| ScalarValue::from(self.value).to_array().ok())
-            .flatten()
-    }
-}
-
-impl PruningStatistics for OneValue<'_> {
-    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.bound(column)
-    }
-
-    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.bound(column)
-    }
-
-    fn num_containers(&self) -> usize {
-        1
-    }
-
-    fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
-        (column.name == self.column).then(|| Arc::new(UInt64Array::from(vec![0])) as ArrayRef)
-    }
-
-    fn row_counts(&self) -> Option<ArrayRef> {
-        None
-    }
-
-    fn contained(&self, column: &Column, values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
-        if column.name != self.column {
-            return None;
-        }
-        let holds = values
-            .iter()
-            .any(|value| value.try_as_str().flatten() == Some(self.value));
-        Some(BooleanArray::from(vec![holds]))
     }
 }

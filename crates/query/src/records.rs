@@ -5,23 +5,27 @@
 
 use crate::derive::{Derivation, DeriveExec};
 use crate::scan::{Scan, Snapshot};
-use crate::stored::{collection_fits, project, stored_filters, uri_of};
+use crate::stored::{
+    COLLECTION, collection_fits, common_filters, is_of_collection, project, uri_of,
+};
 use crate::uri::URI;
 use crate::view::{Rebuilder, TableDef, TableName};
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, col, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::union::UnionExec;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 const RECORD: &str = "record";
-const COLLECTION: &str = "collection";
 
 /// The provider of `atproto.records` in one view.
 #[derive(Debug)]
@@ -81,16 +85,37 @@ impl RecordsTable {
                 projection.insert(table.schema.index_of(column)?);
             }
         }
+        // Where the table has one collection, it was chosen by these filters; else its rows have to pass them.
+        let of_collection = match table.record_type() {
+            Some(_) => None,
+            None => conjunction(
+                filters
+                    .iter()
+                    .filter(|filter| is_of_collection(filter))
+                    .cloned(),
+            ),
+        };
+        if of_collection.is_some() {
+            projection.insert(table.schema.index_of(COLLECTION)?);
+        }
         let projection = projection.into_iter().collect();
+        let limit = limit.filter(|_| of_collection.is_none());
         let scan = Scan {
             table,
             projection,
-            filters: stored_filters(table, filters),
+            filters: common_filters(table, filters),
             limit,
         };
-        let Some(input) = self.snapshot.plan_if_any(state, scan).await? else {
+        let Some(mut input) = self.snapshot.plan_if_any(state, scan).await? else {
             return Ok(None);
         };
+        if let Some(filter) = of_collection {
+            let schema = DFSchema::try_from(input.schema())?;
+            input = Arc::new(FilterExec::try_new(
+                state.create_physical_expr(filter, &schema)?,
+                input,
+            )?);
+        }
         let input: Arc<dyn ExecutionPlan> = if wants_record {
             let json = RecordJson::new(table, rebuilder, &input.schema());
             Arc::new(DeriveExec::new(input, Arc::new(json)))
@@ -167,7 +192,11 @@ impl TableProvider for RecordsTable {
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        let exact = |filter: &&Expr| match is_of_collection(filter) {
+            true => TableProviderFilterPushDown::Exact,
+            false => TableProviderFilterPushDown::Inexact,
+        };
+        Ok(filters.iter().map(exact).collect())
     }
 
     async fn scan(

@@ -1,9 +1,9 @@
 //! A table that the bucket stores, as SQL sees it: its own columns, and for records the virtual `uri`.
 
-use crate::prune::OneValue;
 use crate::scan::{Scan, Snapshot};
 use crate::uri;
 use crate::view::{TableDef, TableKind};
+use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -43,11 +43,9 @@ impl StoredTable {
             fields.push(Arc::new(Field::new(uri::URI, DataType::Utf8, true)));
             shown.push(Shown::Computed(uri));
         }
-        for (place, field) in stored.fields().iter().enumerate() {
-            if !is_internal(&table.kind, field.name()) {
-                fields.push(Arc::clone(field));
-                shown.push(Shown::Stored(place));
-            }
+        for place in shown_places(&table) {
+            fields.push(Arc::clone(&stored.fields()[place]));
+            shown.push(Shown::Stored(place));
         }
         let schema = Arc::new(Schema::new(fields));
         Self {
@@ -86,51 +84,133 @@ pub(crate) fn uri_of(table: &TableDef) -> Option<Expr> {
     }
 }
 
-/// Columns that make the merge work and mean nothing to a reader.
-fn is_internal(kind: &TableKind, column: &str) -> bool {
-    match kind {
-        TableKind::Events => ["id", "at"].contains(&column),
-        _ => false,
+/// Events in the order in which one reads them; the columns of their key, `at` and `id`, mean nothing to a reader.
+const EVENT_COLUMNS: [&str; 12] = [
+    "time",
+    "kind",
+    "did",
+    "operation",
+    "collection",
+    "rkey",
+    "rev",
+    "cid",
+    "seq",
+    "source",
+    "indexed_at",
+    "commit",
+];
+
+/// The stored columns that SQL shows, in the order in which it shows them.
+fn shown_places(table: &TableDef) -> Vec<usize> {
+    match table.kind {
+        TableKind::Events => EVENT_COLUMNS
+            .iter()
+            .filter_map(|name| table.schema.index_of(name).ok())
+            .collect(),
+        _ => (0..table.schema.fields().len()).collect(),
     }
 }
 
-/// `filters` in terms of stored columns; those that only the virtual `uri` can answer become what they imply.
-pub(crate) fn stored_filters(table: &TableDef, filters: &[Expr]) -> Vec<Expr> {
-    let implied = uri::implied(filters);
-    let direct = filters
-        .iter()
-        .filter(|filter| !uri::names_uri(filter))
-        .cloned();
-    let known = |filter: &Expr| {
+/// Columns that mean the same in every table of records.
+const COMMON_COLUMNS: [&str; 10] = [
+    "did",
+    "rkey",
+    "cid",
+    "rev",
+    "created_at",
+    "time",
+    "indexed_at",
+    "source",
+    "seq",
+    "verification",
+];
+/// A column of the untyped table only: elsewhere a property may have this name.
+pub(crate) const COLLECTION: &str = "collection";
+
+/// Filters of a table's own columns in terms of what it stores; one of the virtual `uri` becomes what it implies.
+fn stored_filters(table: &TableDef, filters: &[Expr]) -> Vec<Expr> {
+    let stored = |filter: &&Expr| {
         filter
             .column_refs()
             .iter()
             .all(|c| table.schema.index_of(&c.name).is_ok())
     };
-    direct.chain(implied).filter(known).collect()
+    let direct = filters
+        .iter()
+        .filter(|filter| !uri::names_uri(filter))
+        .filter(stored)
+        .cloned();
+    direct.chain(implied_filters(table, filters)).collect()
 }
 
-/// Whether `filters` leave a table of one collection anything to answer.
+/// Filters of columns that all records have, in terms of what `table` stores.
+///
+/// Others are left out, though the table may store a column of that name: there it is a property of the record.
+pub(crate) fn common_filters(table: &TableDef, filters: &[Expr]) -> Vec<Expr> {
+    let common = |filter: &&Expr| {
+        filter
+            .column_refs()
+            .iter()
+            .all(|column| is_common(table, &column.name))
+    };
+    filters
+        .iter()
+        .filter(common)
+        .cloned()
+        .chain(implied_filters(table, filters))
+        .collect()
+}
+
+fn implied_filters(table: &TableDef, filters: &[Expr]) -> impl Iterator<Item = Expr> {
+    let implied = uri_of(table)
+        .map(|_| uri::implied(filters))
+        .unwrap_or_default();
+    let common = |filter: &Expr| {
+        filter
+            .column_refs()
+            .iter()
+            .all(|column| is_common(table, &column.name))
+    };
+    implied.into_iter().filter(common)
+}
+
+fn is_common(table: &TableDef, column: &str) -> bool {
+    COMMON_COLUMNS.contains(&column)
+        || (column == COLLECTION && matches!(table.kind, TableKind::Untyped))
+}
+
+/// Whether a filter speaks of the collection and nothing else, so that a table of one collection decides it whole.
+pub(crate) fn is_of_collection(filter: &Expr) -> bool {
+    let columns = filter.column_refs();
+    !columns.is_empty()
+        && columns.iter().all(|column| column.name == COLLECTION)
+        && !filter.is_volatile()
+}
+
+/// Whether the rows of `collection` satisfy all of `filters` that speak of the collection.
 pub(crate) fn collection_fits(
     state: &dyn Session,
     collection: &str,
     filters: &[Expr],
 ) -> Result<bool> {
-    let column = "collection";
-    let schema = Arc::new(Schema::new(vec![Field::new(column, DataType::Utf8, false)]));
+    let schema = Arc::new(Schema::new(vec![Field::new(
+        COLLECTION,
+        DataType::Utf8,
+        false,
+    )]));
     let df_schema = DFSchema::try_from(Arc::clone(&schema))?;
-    let implied = uri::implied(filters);
-    for filter in filters.iter().chain(&implied) {
-        let names_others = filter.column_refs().iter().any(|c| c.name != column);
-        if names_others {
-            continue;
-        }
+    let row = RecordBatch::try_new(schema, vec![Arc::new(StringArray::from(vec![collection]))])?;
+    for filter in filters
+        .iter()
+        .chain(&uri::implied(filters))
+        .filter(|filter| is_of_collection(filter))
+    {
         let filter = state.create_physical_expr(filter.clone(), &df_schema)?;
-        let pruner = crate::prune::Pruner::new(Some(&filter), &schema);
-        if !pruner.keeps(&OneValue {
-            column,
-            value: collection,
-        }) {
+        let verdict = filter.evaluate(&row)?.into_array(1)?;
+        if !verdict
+            .as_boolean_opt()
+            .is_some_and(|verdict| verdict.is_valid(0) && verdict.value(0))
+        {
             return Ok(false);
         }
     }
