@@ -26,7 +26,7 @@ pub(crate) struct Rows {
 /// Who answers.
 pub(crate) enum Source {
     Store(Engine),
-    Server(Client),
+    Server(Box<Client>),
 }
 
 impl Source {
@@ -57,9 +57,8 @@ impl Source {
     async fn open(args: &SqlArgs) -> Result<Source> {
         if let Some(url) = &args.connect {
             let token = token::text(&args.token)?;
-            return Ok(Source::Server(
-                Client::connect(url, token.as_deref()).await?,
-            ));
+            let client = Client::connect(url, token.as_deref()).await?;
+            return Ok(Source::Server(Box::new(client)));
         }
         let Some(url) = &args.store else {
             bail!("say what to ask: --store URL or --connect grpc://HOST:PORT");
