@@ -61,6 +61,9 @@ pub enum WriteError {
     /// The rows are not in key order: our own fault.
     #[error("rows are not in key order")]
     Unsorted,
+    /// Parquet wrote no page index: our own fault.
+    #[error("the segment has no page index")]
+    NoPageIndex,
     /// No key.
     #[error(transparent)]
     Key(#[from] KeyError),

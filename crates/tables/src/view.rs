@@ -97,6 +97,18 @@ impl Tables {
     /// # Errors
     /// [`TablesError`] from the store.
     pub(crate) async fn list(&self) -> Result<(LogListing, Arc<Root>), TablesError> {
+        loop {
+            let started_us = self.bucket.clock().now_us();
+            let listed = self.list_once().await?;
+            if !self.bucket.is_past_half_grace(started_us) {
+                return Ok(listed);
+            }
+            // What the LISTs showed may have been collected before the manifest was read, and its number used again.
+            tracing::warn!("opening the tables took longer than half the grace: beginning again");
+        }
+    }
+
+    async fn list_once(&self) -> Result<(LogListing, Arc<Root>), TablesError> {
         let known = self
             .listed
             .lock()

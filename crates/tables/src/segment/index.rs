@@ -10,6 +10,7 @@ use parquet::bloom_filter::Sbbf;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use prost::Message;
 
+use super::pages::Pages;
 use crate::error::FormatError;
 use crate::proto;
 
@@ -24,6 +25,7 @@ pub struct KeyIndex {
     block_rows: usize,
     first_keys: Vec<Bytes>,
     metadata: Arc<ParquetMetaData>,
+    pages: Pages,
     bytes: usize,
 }
 
@@ -77,6 +79,11 @@ impl KeyIndex {
         &self.metadata
     }
 
+    /// The pages of the Parquet object.
+    pub(super) fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
     /// About how much memory it takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -90,6 +97,7 @@ pub(super) fn encode_index(
     block_rows: usize,
     first_keys: Vec<Bytes>,
     footer: Bytes,
+    page_checksums: Bytes,
 ) -> Result<Bytes, parquet::errors::ParquetError> {
     let mut bitset = Vec::new();
     bloom.write_bitset(&mut bitset)?;
@@ -100,6 +108,7 @@ pub(super) fn encode_index(
         first_keys,
         footer_checksum: blake3::hash(&footer).as_bytes().to_vec().into(),
         footer,
+        page_checksums,
     };
     Ok(index.encode_to_vec().into())
 }
@@ -170,18 +179,21 @@ pub fn decode_index(
             field: "index.footer",
         });
     }
+    let pages = Pages::new(&metadata, &index.page_checksums)?;
     let bytes = index.bloom.len()
         + index
             .first_keys
             .iter()
             .map(|key| key.len() + size_of::<Bytes>())
             .sum::<usize>()
-        + metadata.memory_size();
+        + metadata.memory_size()
+        + pages.bytes();
     Ok(KeyIndex {
         bloom: Sbbf::new(&index.bloom),
         block_rows,
         first_keys: index.first_keys,
         metadata: Arc::new(metadata),
+        pages,
         bytes,
     })
 }

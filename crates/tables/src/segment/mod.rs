@@ -7,6 +7,8 @@
 mod entry;
 mod index;
 mod lookup;
+mod object;
+mod pages;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -15,6 +17,7 @@ mod write;
 pub use entry::{ColumnStats, Marks, Scalar, SegmentEntry, SegmentKind, Span};
 pub use index::{KeyIndex, decode_index};
 pub use lookup::{Columns, Found, Lookup, Prefix, find_keys, find_prefixes};
+pub use object::SegmentObject;
 pub use read::{SegmentReader, read_live};
 pub use write::{SegmentWriter, Written};
 pub(crate) use {

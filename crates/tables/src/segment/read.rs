@@ -6,21 +6,18 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{Stream, StreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
-use parquet::arrow::async_reader::{
-    AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder,
-};
+use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaData;
 use roaring::RoaringBitmap;
 
 use super::entry::SegmentEntry;
 use super::index::KeyIndex;
+use super::object::SegmentObject;
 use crate::error::{FormatError, TablesError};
 
 /// Rows in a batch that a merge reads.
@@ -48,11 +45,11 @@ impl SegmentReader {
         ranges: Option<&[Range<usize>]>,
     ) -> Result<ParquetRecordBatchStream<SegmentObject>, TablesError> {
         let fail = |source| segment_error(&self.entry.path, source);
-        let object = SegmentObject {
-            store: Arc::clone(&self.store),
-            path: Path::from(self.entry.path.as_str()),
-            index: Arc::clone(&self.index),
-        };
+        let object = SegmentObject::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.entry),
+            Arc::clone(&self.index),
+        );
         let metadata = ArrowReaderMetadata::try_new(
             Arc::clone(self.index.metadata()),
             ArrowReaderOptions::new(),
@@ -73,51 +70,6 @@ impl SegmentReader {
         }
         builder.build().map_err(fail)
     }
-}
-
-/// A segment's bytes as Parquet's reader asks for them: neighbouring ranges in one GET, the footer from the index.
-#[derive(Debug)]
-pub struct SegmentObject {
-    store: Arc<dyn ObjectStore>,
-    path: Path,
-    index: Arc<KeyIndex>,
-}
-
-impl AsyncFileReader for SegmentObject {
-    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
-        async move {
-            self.store
-                .get_range(&self.path, range)
-                .await
-                .map_err(external)
-        }
-        .boxed()
-    }
-
-    fn get_byte_ranges(
-        &mut self,
-        ranges: Vec<Range<u64>>,
-    ) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
-        async move {
-            self.store
-                .get_ranges(&self.path, &ranges)
-                .await
-                .map_err(external)
-        }
-        .boxed()
-    }
-
-    fn get_metadata<'a>(
-        &'a mut self,
-        _options: Option<&'a ArrowReaderOptions>,
-    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
-        let metadata = Arc::clone(self.index.metadata());
-        async move { Ok(metadata) }.boxed()
-    }
-}
-
-fn external(error: object_store::Error) -> ParquetError {
-    ParquetError::External(Box::new(error))
 }
 
 /// The rows of a segment that are not in `dead`, batch by batch, each with its row numbers.
@@ -196,32 +148,19 @@ pub(crate) fn store_error(path: &str, source: object_store::Error) -> TablesErro
     }
 }
 
-/// Parquet's error on `path`: gone is [`TablesError::Expired`].
+/// Parquet's error on `path`: what [`SegmentObject`] said where it comes from there.
 pub(crate) fn segment_error(path: &str, source: ParquetError) -> TablesError {
-    if is_not_found(&source) {
-        return TablesError::Expired {
+    match source {
+        ParquetError::External(inner) => match inner.downcast() {
+            Ok(error) => *error,
+            Err(inner) => TablesError::Segment {
+                path: path.to_owned(),
+                source: ParquetError::External(inner),
+            },
+        },
+        source => TablesError::Segment {
             path: path.to_owned(),
-        };
+            source,
+        },
     }
-    TablesError::Segment {
-        path: path.to_owned(),
-        source,
-    }
-}
-
-fn is_not_found(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if matches!(
-            error.downcast_ref(),
-            Some(object_store::Error::NotFound { .. })
-        ) {
-            return true;
-        }
-        if let Some(ParquetError::External(inner)) = error.downcast_ref::<ParquetError>() {
-            return is_not_found(inner.as_ref());
-        }
-        next = error.source();
-    }
-    false
 }

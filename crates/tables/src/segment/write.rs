@@ -15,7 +15,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use super::entry::{ColumnStats, Scalar};
-use super::{BLOCK_ROWS, index};
+use super::{BLOCK_ROWS, index, pages};
 use crate::error::WriteError;
 use crate::key::{Keys, keys};
 
@@ -196,7 +196,15 @@ impl SegmentWriter {
         let parquet = Bytes::from(std::mem::take(self.writer.inner_mut()));
         let footer = parquet.slice(footer_start(&metadata, &parquet)?..);
         self.bloom.fold_to_target_fpp(BLOOM_FALSE_POSITIVES);
-        let index = index::encode_index(&self.bloom, BLOCK_ROWS, self.first_keys, footer)?;
+        let page_checksums =
+            pages::checksums(&metadata, &parquet).ok_or(WriteError::NoPageIndex)?;
+        let index = index::encode_index(
+            &self.bloom,
+            BLOCK_ROWS,
+            self.first_keys,
+            footer,
+            page_checksums,
+        )?;
         Ok(Some(Written {
             parquet,
             index,
