@@ -14,7 +14,6 @@ use crate::view::{Bucket, Cache, CacheSettings, Catalog, ReadView, Tables};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -41,8 +40,6 @@ const STORE_URL: &str = "alluvium://bucket/";
 pub struct EngineSettings {
     /// Memory that all queries together may use for sorting, joining and grouping; beyond it they spill, then fail.
     pub memory_bytes_max: usize,
-    /// Memory for Parquet footers.
-    pub footer_cache_bytes_max: usize,
     /// How many partitions a query is split into; normally the number of cores.
     pub partitions: usize,
 }
@@ -51,7 +48,6 @@ impl Default for EngineSettings {
     fn default() -> Self {
         Self {
             memory_bytes_max: 1024 * 1024 * 1024,
-            footer_cache_bytes_max: 64 * 1024 * 1024,
             partitions: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
@@ -76,7 +72,6 @@ pub struct Engine {
 struct Inner {
     tables: Tables,
     base: SessionState,
-    footers: Arc<CachedParquetFileReaderFactory>,
     latest: Mutex<Option<Latest>>,
 }
 
@@ -118,10 +113,6 @@ impl Engine {
     /// [`QueryError::Failed`] if the place where queries spill to cannot be made.
     pub fn over(tables: Tables, settings: EngineSettings) -> Result<Self, QueryError> {
         let runtime = runtime(tables.bucket(), &settings).map_err(QueryError::running)?;
-        let footers = CachedParquetFileReaderFactory::new(
-            Arc::clone(tables.bucket().store()),
-            runtime.cache_manager.get_file_metadata_cache(),
-        );
         let mut config = SessionConfig::new()
             .with_information_schema(true)
             .with_create_default_catalog_and_schema(false)
@@ -137,7 +128,6 @@ impl Engine {
         let inner = Inner {
             tables,
             base,
-            footers: Arc::new(footers),
             latest: Mutex::new(None),
         };
         Ok(Self {
@@ -239,7 +229,6 @@ impl Engine {
         let snapshot = Arc::new(Snapshot {
             view,
             store_url: ObjectStoreUrl::parse(STORE_URL).map_err(QueryError::running)?,
-            footers: Arc::clone(&self.inner.footers),
         });
         let catalog = Arc::new(ViewCatalog::new(&snapshot, &self.inner.base));
         let session =
@@ -334,7 +323,6 @@ fn runtime(
 ) -> datafusion::error::Result<Arc<RuntimeEnv>> {
     let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(FairSpillPool::new(settings.memory_bytes_max)))
-        .with_metadata_cache_limit(settings.footer_cache_bytes_max)
         .build_arc()?;
     let url = ObjectStoreUrl::parse(STORE_URL)?;
     runtime.register_object_store(url.as_ref(), Arc::clone(bucket.store()));

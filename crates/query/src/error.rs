@@ -6,7 +6,6 @@
 use crate::view::{ChainError, TablesError};
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
-use parquet::errors::ParquetError;
 use std::time::Duration;
 
 /// Why a statement is not run, though it may be well-formed.
@@ -217,23 +216,9 @@ pub(crate) fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {
         {
             return true;
         }
-        if current
-            .downcast_ref::<ParquetError>()
-            .is_some_and(says_not_found)
-        {
-            return true;
-        }
         next = current.source();
     }
     false
-}
-
-/// DataFusion's cached reader keeps only the text of what the store said when a footer can't be read.
-fn says_not_found(error: &ParquetError) -> bool {
-    let ParquetError::General(text) = error else {
-        return false;
-    };
-    text.contains("Object at location") && text.contains("not found")
 }
 
 /// The planner's sentence without the backtrace and the "help" lines of its diagnostics.

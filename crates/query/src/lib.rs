@@ -13,6 +13,7 @@ mod links;
 mod prune;
 mod records;
 mod scan;
+mod segments;
 mod statement;
 mod stored;
 mod suggest;

@@ -6,6 +6,7 @@
 //! Knows nothing of virtual columns; [`crate::stored`] adds them.
 
 use crate::prune::{Pruner, scalar_value};
+use crate::segments::SegmentFiles;
 use crate::view::{ColumnStats, ReadView, Scalar, SegmentScan, TableDef};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, SchemaRef};
@@ -14,9 +15,7 @@ use datafusion::catalog::memory::{DataSourceExec, MemorySourceConfig};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, DFSchema, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::{
-    CachedParquetFileReaderFactory, ParquetRowSelection,
-};
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -34,7 +33,6 @@ use std::sync::Arc;
 pub(crate) struct Snapshot {
     pub(crate) view: Arc<ReadView>,
     pub(crate) store_url: ObjectStoreUrl,
-    pub(crate) footers: Arc<CachedParquetFileReaderFactory>,
 }
 
 /// What to read of a stored table.
@@ -104,10 +102,11 @@ impl Snapshot {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = &scan.table.schema;
         let files: Vec<PartitionedFile> = segments.iter().map(|segment| file_of(segment)).collect();
+        let readers = SegmentFiles::new(self.view.tables(), segments);
         let options = state.table_options().parquet.clone();
         let mut source = ParquetSource::new(Arc::clone(schema))
             .with_table_parquet_options(options)
-            .with_parquet_file_reader_factory(Arc::clone(&self.footers) as _);
+            .with_parquet_file_reader_factory(Arc::new(readers));
         if let Some(predicate) = predicate {
             source = source.with_predicate(predicate);
         }

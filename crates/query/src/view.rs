@@ -7,6 +7,6 @@ pub(crate) use tables::error::TablesError;
 pub(crate) use tables::links::{Link, links_of_rows};
 pub(crate) use tables::rebuild::Rebuilder;
 pub(crate) use tables::schema::{Catalog, TableDef, TableKind, TableName};
-pub(crate) use tables::segment::{ColumnStats, Scalar};
+pub(crate) use tables::segment::{ColumnStats, Scalar, SegmentEntry};
 pub(crate) use tables::storage::{Bucket, ChainError, Root};
 pub(crate) use tables::view::{ReadView, SegmentScan, Tables};

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use object_store::path::Path;
 use object_store::ObjectStore;
+use object_store::path::Path;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::ParquetError;
@@ -36,10 +36,20 @@ pub struct SegmentObject {
 impl SegmentObject {
     /// A segment whose index is at hand.
     #[must_use]
-    pub fn new(store: Arc<dyn ObjectStore>, entry: Arc<SegmentEntry>, index: Arc<KeyIndex>) -> Self {
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        entry: Arc<SegmentEntry>,
+        index: Arc<KeyIndex>,
+    ) -> Self {
         let path = Path::from(entry.path.as_str());
         let index = OnceCell::new_with(Some(index));
-        Self { store, path, entry, index, tables: None }
+        Self {
+            store,
+            path,
+            entry,
+            index,
+            tables: None,
+        }
     }
 
     /// A segment of `tables` whose index is read, or found in the cache, when the first byte is asked for.
@@ -47,12 +57,21 @@ impl SegmentObject {
     pub fn lazy(tables: &Tables, entry: Arc<SegmentEntry>) -> Self {
         let path = Path::from(entry.path.as_str());
         let store = Arc::clone(tables.bucket().store());
-        Self { store, path, entry, index: OnceCell::new(), tables: Some(tables.clone()) }
+        Self {
+            store,
+            path,
+            entry,
+            index: OnceCell::new(),
+            tables: Some(tables.clone()),
+        }
     }
 
     async fn index(&self) -> Result<&Arc<KeyIndex>, ParquetError> {
         let load = async {
-            let tables = self.tables.as_ref().ok_or_else(|| damaged(&self.entry, FormatError::Field { field: "index" }))?;
+            let tables = self
+                .tables
+                .as_ref()
+                .ok_or_else(|| damaged(&self.entry, FormatError::Field { field: "index" }))?;
             let reader = tables.cache().reader(tables.bucket(), &self.entry).await?;
             Ok(reader.index)
         };
@@ -104,7 +123,10 @@ impl AsyncFileReader for SegmentObject {
 }
 
 fn damaged(entry: &SegmentEntry, source: FormatError) -> TablesError {
-    TablesError::Damaged { path: entry.path.clone(), source }
+    TablesError::Damaged {
+        path: entry.path.clone(),
+        source,
+    }
 }
 
 fn external(error: TablesError) -> ParquetError {

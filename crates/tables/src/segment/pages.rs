@@ -27,15 +27,25 @@ pub(super) struct Pages(Vec<Page>);
 impl Pages {
     /// The pages that `metadata` tells of, with `checksums` in their order.
     pub(super) fn new(metadata: &ParquetMetaData, checksums: &[u8]) -> Result<Self, FormatError> {
-        let wrong = FormatError::Field { field: "index.page_checksums" };
-        let ranges = ranges(metadata).ok_or(FormatError::Field { field: "index.footer" })?;
+        let wrong = FormatError::Field {
+            field: "index.page_checksums",
+        };
+        let ranges = ranges(metadata).ok_or(FormatError::Field {
+            field: "index.footer",
+        })?;
         if checksums.len() != ranges.len() * CHECKSUM_BYTES {
             return Err(wrong);
         }
         let checksums = checksums.chunks_exact(CHECKSUM_BYTES);
-        let pages = ranges.into_iter().zip(checksums).filter_map(|(range, checksum)| {
-            Some(Page { range, checksum: checksum.try_into().ok()? })
-        });
+        let pages = ranges
+            .into_iter()
+            .zip(checksums)
+            .filter_map(|(range, checksum)| {
+                Some(Page {
+                    range,
+                    checksum: checksum.try_into().ok()?,
+                })
+            });
         Ok(Self(pages.collect()))
     }
 
@@ -46,7 +56,9 @@ impl Pages {
 
     /// The least range of whole pages around `wanted`; none if `wanted` reaches beyond the pages.
     pub(super) fn around(&self, wanted: &Range<u64>) -> Option<Range<u64>> {
-        let first = self.0.partition_point(|page| page.range.end <= wanted.start);
+        let first = self
+            .0
+            .partition_point(|page| page.range.end <= wanted.start);
         let end = self.0.partition_point(|page| page.range.start < wanted.end);
         let pages = self.0.get(first..end).filter(|pages| !pages.is_empty())?;
         let around = pages.first()?.range.start..pages.last()?.range.end;
@@ -55,7 +67,9 @@ impl Pages {
 
     /// Whether `bytes`, read from `around`, are the pages that were written. `around` is of whole pages.
     pub(super) fn hold(&self, around: &Range<u64>, bytes: &Bytes) -> bool {
-        let first = self.0.partition_point(|page| page.range.start < around.start);
+        let first = self
+            .0
+            .partition_point(|page| page.range.start < around.start);
         let mut at = around.start;
         for page in &self.0[first..] {
             if at == around.end {
@@ -63,7 +77,9 @@ impl Pages {
             }
             let length = page.range.end - page.range.start;
             let start = at - around.start;
-            let Some(page_bytes) = slice(bytes, start, length) else { return false };
+            let Some(page_bytes) = slice(bytes, start, length) else {
+                return false;
+            };
             if page.range.start != at || checksum(page_bytes) != page.checksum {
                 return false;
             }
