@@ -391,13 +391,14 @@ fn an_index_is_the_one_that_buckets_hold() {
         4,
         vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")],
         Bytes::from_static(b"footer"),
+        Bytes::from_static(b"12345678"),
     );
     assert_eq!(hex(&index.unwrap()), GOLDEN_INDEX);
 }
 
 const GOLDEN_INDEX: &str = "\
     08011220000000404000000000000800000100000000040000000020400000000020000018042201612201622a06666f6f74\
-    65723220df73ed30dfca8453d22dadd125c496d6fd823b0d6dd7e9772083606d2774569c";
+    65723220df73ed30dfca8453d22dadd125c496d6fd823b0d6dd7e9772083606d2774569c3a083132333435363738";
 
 #[test]
 fn damaged_indexes_are_refused() {
@@ -519,6 +520,37 @@ async fn a_segment_that_is_damaged_is_not_merged_on() {
             ..
         })
     ));
+}
+
+#[tokio::test]
+async fn no_damaged_page_is_ever_decoded() {
+    use futures::TryStreamExt;
+    let (def, written) = blocks();
+    let data = written.parquet.len()
+        - proto::Index::decode(written.index.clone())
+            .unwrap()
+            .footer
+            .len();
+    for at in 4..data {
+        let mut damaged = written.parquet.to_vec();
+        damaged[at] ^= 1 << (at % 8);
+        let damaged = Written {
+            parquet: damaged.into(),
+            index: written.index.clone(),
+            key_min: written.key_min.clone(),
+            key_max: written.key_max.clone(),
+            columns: written.columns.clone(),
+            rows: written.rows,
+        };
+        let (_, reader) = reader(&def, &damaged).await;
+        let rows: Result<Vec<RecordBatch>, _> =
+            reader.stream(None, None).unwrap().try_collect().await;
+        let error = segment_error(&reader.entry.path, rows.unwrap_err());
+        assert!(
+            matches!(error, crate::error::TablesError::Damaged { .. }),
+            "byte {at}: {error}"
+        );
+    }
 }
 
 #[test]
