@@ -155,11 +155,14 @@ pub(crate) struct TokenArgs {
 }
 
 /// How often the background work looks for something to do.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct CompactEvery {
     /// How long to wait after a round of compaction that found nothing to do.
     #[arg(long, value_name = "N", default_value_t = 5000)]
     pub(crate) compact_interval_ms: u64,
+    /// How old the oldest object of the log may get before it is made into segments, however little there is.
+    #[arg(long, value_name = "N", default_value_t = 30_000)]
+    pub(crate) tail_age_ms: u32,
 }
 
 /// How often the collector looks.

@@ -17,7 +17,7 @@ use tables::schema::Catalog;
 use tables::view::Tables;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{CollectArgs, CompactArgs, ListenArgs, ServeArgs};
+use crate::config::{CollectArgs, CompactArgs, CompactEvery, ListenArgs, ServeArgs};
 use crate::{database, token};
 
 /// How long a role waits after a failed round before the next one.
@@ -45,12 +45,7 @@ pub(crate) async fn compact(args: CompactArgs, stop: CancellationToken) -> Resul
         return compact_all(&tables, &stop).await;
     }
     eprintln!("compacting {}", args.store.store);
-    compaction(
-        tables,
-        Duration::from_millis(args.every.compact_interval_ms),
-        stop,
-    )
-    .await;
+    compaction(tables, args.every, stop).await;
     eprintln!("stopped compacting; what was not yet merged stays in the log");
     Ok(())
 }
@@ -109,8 +104,17 @@ pub(crate) fn engine(tables: &Tables, memory_mib_max: Option<usize>) -> Result<E
 }
 
 /// Flushes and merges what is due until `stop`. A round that fails is said and made again: nothing is lost by it.
-pub(crate) async fn compaction(tables: Tables, interval: Duration, stop: CancellationToken) {
-    let compactor = Compactor::new(tables, committer(), CompactorSettings::default());
+pub(crate) async fn compaction(tables: Tables, every: CompactEvery, stop: CancellationToken) {
+    let flush = FlushSettings {
+        tail_age_us: i64::from(every.tail_age_ms) * 1_000,
+        ..FlushSettings::default()
+    };
+    let settings = CompactorSettings {
+        flush,
+        ..CompactorSettings::default()
+    };
+    let compactor = Compactor::new(tables, committer(), settings);
+    let interval = Duration::from_millis(every.compact_interval_ms);
     loop {
         let pause = match stop.run_until_cancelled(compactor.run_once()).await {
             None => return,

@@ -38,12 +38,11 @@ async fn work(
     server: Server,
     stop: CancellationToken,
 ) -> Result<()> {
-    let compact_interval = Duration::from_millis(args.compact.compact_interval_ms);
     let collect_interval = Duration::from_millis(args.collect.collect_interval_ms);
     let mut roles = JoinSet::new();
     roles.spawn(finish(roles::compaction(
         tables.clone(),
-        compact_interval,
+        args.compact,
         stop.clone(),
     )));
     roles.spawn(finish(roles::collection(
