@@ -3,6 +3,7 @@
 //! A process gets a free port, is waited for until it answers, and is stopped by its id when dropped. One that does
 //! not start fails the test with what it said; nothing is skipped.
 
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -37,11 +38,16 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
 
 /// Runs `alluvium`, which has to succeed, and returns its standard output.
 pub(crate) fn succeed(arguments: &[&str]) -> String {
-    let output = run(arguments);
+    answer(alluvium(arguments))
+}
+
+/// Runs a command, which has to succeed, and returns its standard output.
+pub(crate) fn answer(mut command: Command) -> String {
+    let output = command.output().expect("a process can be started");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
-        "alluvium {arguments:?} ended with {}: {said}",
+        "{command:?} ended with {}: {said}",
         output.status
     );
     String::from_utf8(output.stdout).expect("output is UTF-8")
@@ -59,9 +65,14 @@ pub(crate) struct Running {
 
 impl Running {
     /// Starts `command`; its standard output is thrown away.
-    pub(crate) fn start(mut command: Command) -> Running {
+    pub(crate) fn start(command: Command) -> Running {
+        Running::start_into(command, Stdio::null())
+    }
+
+    /// Starts `command` with this standard output.
+    pub(crate) fn start_into(mut command: Command, stdout: Stdio) -> Running {
         let mut child = command
-            .stdout(Stdio::null())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .expect("a process can be started");
@@ -105,7 +116,7 @@ impl Running {
     }
 
     /// Sends `signal` (as `kill` names it), waits for the end, and returns its status and all that it said.
-    pub(crate) fn stop(mut self, signal: &str) -> (ExitStatus, Vec<String>) {
+    pub(crate) fn stop(self, signal: &str) -> (ExitStatus, Vec<String>) {
         let sent = Command::new("kill")
             .arg(format!("-{signal}"))
             .arg(self.id().to_string())
@@ -115,6 +126,11 @@ impl Running {
             "the process had ended; it said {:#?}",
             self.said
         );
+        self.end()
+    }
+
+    /// Waits until the process ends by itself, and returns its status and all that it said.
+    pub(crate) fn end(mut self) -> (ExitStatus, Vec<String>) {
         let deadline = Instant::now() + STOP_TIMEOUT;
         while let Ok(line) = self
             .lines
@@ -164,8 +180,12 @@ const MINIO_PASSWORD: &str = "alluvium-test-only";
 impl Minio {
     /// Starts a server that keeps its buckets in `folder`; a bucket is a folder there.
     pub(crate) fn start(folder: &Path) -> Minio {
+        Minio::start_at(free_address(), folder)
+    }
+
+    /// Starts a server where another one was.
+    pub(crate) fn start_at(address: SocketAddr, folder: &Path) -> Minio {
         let program = set_up("minio.sh");
-        let address = free_address();
         let mut command = Command::new(program);
         command.args(["server", "--quiet", "--address", &address.to_string()]);
         command
@@ -182,13 +202,27 @@ impl Minio {
         minio
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The variables that a client needs to reach this server.
+    pub(crate) fn environment(&self) -> HashMap<String, String> {
+        let variables = [
+            ("AWS_ENDPOINT_URL", format!("http://{}", self.address)),
+            ("AWS_ACCESS_KEY_ID", MINIO_USER.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", MINIO_PASSWORD.to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+        ];
+        variables
+            .map(|(name, value)| (name.to_owned(), value))
+            .into()
+    }
+
     /// Gives `command` what it needs to reach this server.
     pub(crate) fn lend(&self, command: &mut Command) {
-        command.env("AWS_ENDPOINT_URL", format!("http://{}", self.address));
-        command
-            .env("AWS_ACCESS_KEY_ID", MINIO_USER)
-            .env("AWS_SECRET_ACCESS_KEY", MINIO_PASSWORD);
-        command.env("AWS_REGION", "us-east-1");
+        command.envs(self.environment());
     }
 
     fn wait_until_ready(&mut self) {
@@ -218,7 +252,10 @@ pub(crate) fn set_up(script: &str) -> PathBuf {
         .output()
         .expect("the script can be started");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{script} failed: {said}");
+    assert!(
+        output.status.success(),
+        "{script} failed, which `tests/run` calls before the tests: {said}"
+    );
     PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
 }
 
