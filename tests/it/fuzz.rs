@@ -18,16 +18,20 @@ type Target = fn(&[u8]);
 
 /// Every target, named as its folder in the corpus and its entry in `tests/fuzz/Cargo.toml` are.
 const TARGETS: &[(&str, Target)] = &[
+    ("body", targets::body::body),
     ("car", targets::car::car),
     ("cbor", targets::cbor::cbor),
     ("cid", targets::cid::cid),
     ("datetime", targets::datetime::datetime),
     ("did_document", targets::did_document::did_document),
     ("frame", targets::frame::frame),
+    ("index", targets::index::index),
     ("json", targets::json::json),
     ("log_object", targets::log_object::log_object),
+    ("marks", targets::marks::marks),
     ("mst", targets::mst::mst),
     ("multikey", targets::multikey::multikey),
+    ("part", targets::part::part),
     ("recording", targets::recording::recording),
     ("root", targets::root::root),
     ("section", targets::section::section),

@@ -35,8 +35,8 @@ pub struct Round {
     pub blocked: Vec<Blocked>,
 }
 
-/// Merges made in one round at most, so that a flush never waits long behind them.
-const MERGES_MAX: usize = 4;
+/// Commits of merges in one round at most, so that a flush never waits long behind them.
+const MERGE_COMMITS_MAX: usize = 4;
 
 /// Flushes and merges; holds nothing but its name and its settings.
 #[derive(Clone, Debug)]
@@ -75,13 +75,13 @@ impl Compactor {
                 break;
             }
         }
-        while round.merges < MERGES_MAX {
+        for _ in 0..MERGE_COMMITS_MAX {
             let Some(merged) =
                 merge_once(&self.tables, &self.committer, &self.settings.merge).await?
             else {
                 break;
             };
-            round.merges += 1;
+            round.merges += merged.merges;
             round.bytes_read += merged.bytes_read;
             round.bytes_written += merged.bytes_written;
             round.root = Some(merged.root);

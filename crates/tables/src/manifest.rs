@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::Message;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
+use prost::{DecodeError, Message};
 
 use crate::error::FormatError;
 use crate::proto;
@@ -110,17 +111,31 @@ pub fn encode_part(entries: &[Arc<SegmentEntry>]) -> Bytes {
 /// # Errors
 /// [`FormatError`] if it is none, or of a newer format.
 pub fn decode_part(bytes: &[u8]) -> Result<Vec<Arc<SegmentEntry>>, FormatError> {
-    let part = proto::Part::decode(bytes).map_err(|source| FormatError::Protobuf { source })?;
-    check_format(part.format, "part.format")?;
-    if part.segments.len() > PART_SEGMENTS_MAX {
+    // Counted first: an entry of two bytes takes hundreds in memory.
+    let count = count_segments(bytes).map_err(|source| FormatError::Protobuf { source })?;
+    if count > PART_SEGMENTS_MAX {
         return Err(FormatError::Field {
             field: "part.segments",
         });
     }
+    let part = proto::Part::decode(bytes).map_err(|source| FormatError::Protobuf { source })?;
+    check_format(part.format, "part.format")?;
     part.segments
         .into_iter()
         .map(|segment| SegmentEntry::from_proto(segment).map(Arc::new))
         .collect()
+}
+
+/// How many segments an encoded part lists.
+fn count_segments(mut part: &[u8]) -> Result<usize, DecodeError> {
+    const SEGMENTS: u32 = 2;
+    let mut count = 0;
+    while !part.is_empty() {
+        let (tag, wire_type) = decode_key(&mut part)?;
+        count += usize::from(tag == SEGMENTS);
+        skip_field(wire_type, tag, &mut part, DecodeContext::default())?;
+    }
+    Ok(count)
 }
 
 fn check_format(format: u32, field: &'static str) -> Result<(), FormatError> {

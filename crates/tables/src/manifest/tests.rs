@@ -357,4 +357,12 @@ fn damaged_parts_are_refused() {
         segments: vec![whole.segments[0].clone(); PART_SEGMENTS_MAX + 1],
     };
     assert!(decode_part(&crowded.encode_to_vec()).is_err());
+    // A newer format may list what it likes, but nothing of four million entries is made to find that out.
+    let empty = [0x12, 0].repeat(4_000_000);
+    assert!(matches!(
+        decode_part(&empty),
+        Err(FormatError::Field {
+            field: "part.segments"
+        })
+    ));
 }

@@ -1,4 +1,5 @@
-//! Merges sorted segments batch by batch: memory holds one batch of each input, and the output that is being written.
+//! Merges sorted segments batch by batch: memory holds the encoded inputs and outputs, and one decoded batch of each
+//! input.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a merge changes no answer. Marks that a flush sets on its inputs while it runs are carried to its
 //! outputs through a map of rows when it commits, so that no delete is undone, and no merge is starved by flushes.
-//! It commits only if its inputs are all still there.
+//! It commits only if its inputs are all still there. Small merges share a commit.
 
 mod kway;
 mod plan;
@@ -25,21 +25,30 @@ use crate::view::Tables;
 type RowMap = Vec<u32>;
 const GONE: u32 = u32::MAX;
 
-/// What a merge did.
+/// Inputs of one commit, bytes: beyond the first merge, others join it while they fit.
+// Each commit writes the parts that it touches, so a commit for each small merge would write more parts than rows.
+const COMMIT_BYTES_MAX: u64 = 64 << 20;
+
+/// What one commit of merges did.
 #[derive(Debug)]
 pub struct Merged {
     /// The version that it made.
     pub root: Arc<Root>,
-    /// Bytes of its inputs.
+    /// How many merges it holds.
+    pub merges: usize,
+    /// Bytes of their inputs.
     pub bytes_read: u64,
-    /// Bytes of its outputs.
+    /// Bytes of their outputs.
     pub bytes_written: u64,
 }
 
-/// Makes one merge: the first that is planned for the newest version; none if nothing is due or the race was lost.
+/// Makes the first merges that are planned for the newest version, in one commit; none if nothing is due or the race
+/// was lost.
+///
+/// A merge that can't be made (an input is damaged, say) is passed over while others can; its inputs stay as they are.
 ///
 /// # Errors
-/// [`TablesError`] from the store or because an input is damaged. The inputs stay as they are.
+/// [`TablesError`] from the store, or because no merge that is due can be made.
 pub async fn merge_once(
     tables: &Tables,
     committer: &str,
@@ -47,22 +56,31 @@ pub async fn merge_once(
 ) -> Result<Option<Merged>, TablesError> {
     let root = tables.chain().newest_root().await?;
     let set = tables.cache().segments(tables.bucket(), &root).await?;
-    let Some(plan) = plan(&set, settings).into_iter().next() else {
-        return Ok(None);
-    };
-    let mut work = MergeWork::prepare(tables.clone(), &root, plan, settings).await?;
-    let bytes_read = work.inputs.iter().map(|input| input.entry.bytes).sum();
-    let bytes_written = work.outputs.iter().map(|entry| entry.bytes).sum();
+    let mut work = MergeWork::new(tables.clone());
+    let (mut bytes, mut failed) = (0, None);
+    for plan in plan(&set, settings) {
+        let plan_bytes: u64 = plan.inputs.iter().map(|entry| entry.bytes).sum();
+        if !work.merges.is_empty() && bytes + plan_bytes > COMMIT_BYTES_MAX {
+            break;
+        }
+        match work.prepare(&root, plan, settings).await {
+            Ok(()) => bytes += plan_bytes,
+            Err(error) if error.is_store() => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "a merge can't be made");
+                failed = Some(error);
+            }
+        }
+    }
+    if work.merges.is_empty() {
+        return failed.map_or(Ok(None), Err);
+    }
     match tables
         .chain()
         .commit(root.version, committer, &mut work)
         .await
     {
-        Ok(root) => Ok(Some(Merged {
-            root,
-            bytes_read,
-            bytes_written,
-        })),
+        Ok(root) => Ok(Some(work.merged(root))),
         Err(storage::CommitError::Obsolete { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -76,21 +94,38 @@ struct Input {
     map: RowMap,
 }
 
-/// A merge that has uploaded its outputs.
+/// One merge that has uploaded its outputs.
+#[derive(Debug)]
+struct Merge {
+    inputs: Vec<Input>,
+    outputs: Vec<Arc<SegmentEntry>>,
+    /// Whether the last attempt to commit found all its inputs.
+    is_due: bool,
+}
+
+/// Merges that are committed together.
 #[derive(Debug)]
 struct MergeWork {
     tables: Tables,
-    inputs: Vec<Input>,
-    outputs: Vec<Arc<SegmentEntry>>,
+    merges: Vec<Merge>,
 }
 
 impl MergeWork {
+    fn new(tables: Tables) -> Self {
+        Self {
+            tables,
+            merges: Vec::new(),
+        }
+    }
+
+    /// Makes a merge and uploads its outputs.
     async fn prepare(
-        tables: Tables,
+        &mut self,
         base: &Root,
         plan: MergePlan,
         settings: &MergeSettings,
-    ) -> Result<Self, TablesError> {
+    ) -> Result<(), TablesError> {
+        let tables = &self.tables;
         let def = Arc::clone(tables.def(&plan.table)?);
         let mut inputs = Vec::with_capacity(plan.inputs.len());
         for entry in plan.inputs {
@@ -98,14 +133,8 @@ impl MergeWork {
             let map = vec![GONE; usize::try_from(entry.rows).unwrap_or(usize::MAX)];
             inputs.push(Input { entry, marks, map });
         }
-        let written = kway::merge(
-            &tables,
-            &def,
-            plan.kind,
-            &mut inputs,
-            settings.segment_bytes,
-        )
-        .await?;
+        let written =
+            kway::merge(tables, &def, plan.kind, &mut inputs, settings.segment_bytes).await?;
         let placed = written
             .into_iter()
             .map(|written| Placed {
@@ -115,33 +144,49 @@ impl MergeWork {
                 written,
             })
             .collect();
-        let outputs = publish::upload(&tables, base.version, placed)
+        let outputs = publish::upload(tables, base.version, placed)
             .await?
             .into_iter()
             .map(Arc::new)
             .collect();
-        Ok(Self {
-            tables,
+        self.merges.push(Merge {
             inputs,
             outputs,
-        })
+            is_due: true,
+        });
+        Ok(())
     }
 
+    fn merged(&self, root: Arc<Root>) -> Merged {
+        let made = || self.merges.iter().filter(|merge| merge.is_due);
+        Merged {
+            root,
+            merges: made().count(),
+            bytes_read: made()
+                .flat_map(|merge| &merge.inputs)
+                .map(|input| input.entry.bytes)
+                .sum(),
+            bytes_written: made()
+                .flat_map(|merge| &merge.outputs)
+                .map(|entry| entry.bytes)
+                .sum(),
+        }
+    }
+}
+
+impl Merge {
     /// Carries the marks that were set on the inputs since they were read to the outputs.
     async fn carried(
         &self,
+        tables: &Tables,
         newest: &BTreeMap<&str, &Arc<SegmentEntry>>,
-    ) -> Result<BTreeMap<String, RoaringBitmap>, TablesError> {
-        let mut carried: BTreeMap<String, RoaringBitmap> = BTreeMap::new();
+        carried: &mut BTreeMap<String, RoaringBitmap>,
+    ) -> Result<(), TablesError> {
         for input in &self.inputs {
             let Some(entry) = newest.get(input.entry.path.as_str()) else {
                 continue;
             };
-            let marks = self
-                .tables
-                .cache()
-                .marks(self.tables.bucket(), entry)
-                .await?;
+            let marks = tables.cache().marks(tables.bucket(), entry).await?;
             for row in marks.as_ref() - input.marks.as_ref() {
                 let Some(&place) = input.map.get(row as usize).filter(|place| **place != GONE)
                 else {
@@ -152,7 +197,7 @@ impl MergeWork {
                 }
             }
         }
-        Ok(carried)
+        Ok(())
     }
 
     /// The output and its row that hold output row `place`.
@@ -176,23 +221,26 @@ impl Apply for MergeWork {
             .segments(self.tables.bucket(), newest)
             .await
             .map_err(failed)?;
-        if !self.inputs.iter().all(|input| set.has(&input.entry.path)) {
+        for merge in &mut self.merges {
+            merge.is_due = merge.inputs.iter().all(|input| set.has(&input.entry.path));
+        }
+        if !self.merges.iter().any(|merge| merge.is_due) {
             return Err(ApplyError::Obsolete);
         }
         let by_path: BTreeMap<&str, &Arc<SegmentEntry>> = set
             .entries()
             .map(|entry| (entry.path.as_str(), entry))
             .collect();
-        let marks = self.carried(&by_path).await.map_err(failed)?;
-        let edit = Edit {
-            removed: self
-                .inputs
-                .iter()
-                .map(|input| input.entry.path.clone())
-                .collect(),
-            marks,
-            added: self.outputs.clone(),
-        };
+        let mut edit = Edit::default();
+        for merge in self.merges.iter().filter(|merge| merge.is_due) {
+            merge
+                .carried(&self.tables, &by_path, &mut edit.marks)
+                .await
+                .map_err(failed)?;
+            let inputs = merge.inputs.iter().map(|input| input.entry.path.clone());
+            edit.removed.extend(inputs);
+            edit.added.extend(merge.outputs.iter().cloned());
+        }
         let body = publish::apply(&self.tables, newest, edit)
             .await
             .map_err(failed)?;

@@ -28,9 +28,12 @@ impl Default for MergeSettings {
     fn default() -> Self {
         Self {
             fan_in: 8,
-            tier_bytes_min: 1 << 20,
+            // About what a flush of a quiet source leaves: with a first tier that is much wider, what is merged is merged
+            // again and again with the next few flushes.
+            tier_bytes_min: 32 << 10,
             segment_bytes: 128 << 20,
-            merge_bytes_max: 1 << 30,
+            // A merge holds its inputs and its outputs in memory.
+            merge_bytes_max: 256 << 20,
             marked_percent: 30,
         }
     }

@@ -43,8 +43,9 @@ async fn prepare(world: &World) -> (Arc<Root>, MergeWork) {
         .unwrap();
     let plan = plan(&set, &settings()).into_iter().next().unwrap();
     assert_eq!(plan.inputs.len(), FLUSHES);
-    let work = MergeWork::prepare(tables.clone(), &root, plan, &settings()).await;
-    (root, work.unwrap())
+    let mut work = MergeWork::new(tables.clone());
+    work.prepare(&root, plan, &settings()).await.unwrap();
+    (root, work)
 }
 
 /// The repos that have a block, as a fresh view reads its segments.
@@ -174,4 +175,42 @@ async fn a_merge_of_a_damaged_segment_fails_and_changes_nothing() {
     assert!(matches!(failed, Err(TablesError::Damaged { path, .. }) if path == entry.path));
     let newest = world.tables.chain().newest_root().await.unwrap();
     assert_eq!(newest.version, version);
+}
+
+/// Eight flushes of a row and a tombstone each: two merges are due.
+async fn two_due() -> World {
+    let mut world = World::new().await;
+    for flush in 0..FLUSHES {
+        let changes = vec![block(flush, 10), deleted(1_000 + flush, 10)];
+        world.append(changes).await;
+        world.flush().await;
+    }
+    world
+}
+
+#[tokio::test]
+async fn small_merges_share_a_commit() {
+    let world = two_due().await;
+    let before = world.tables.chain().newest_root().await.unwrap().version;
+    let merged = merge_once(&world.tables, "test", &settings())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(merged.merges, 2);
+    assert_eq!(merged.root.version, before.next());
+    assert_eq!(repos(&world).await.len(), FLUSHES);
+    let again = merge_once(&world.tables, "test", &settings()).await;
+    assert!(again.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_damaged_segment_stops_no_other_merge() {
+    let world = two_due().await;
+    let scan = world.scan(&world.def("atproto", BLOCK)).await;
+    let path = Path::from(scan.segments[2].entry.path.as_str());
+    let damaged = bytes::Bytes::from_static(b"damage");
+    world.store.put(&path, damaged.into()).await.unwrap();
+    let merged = merge_once(&world.tables, "test", &settings()).await.unwrap();
+    assert_eq!(merged.map(|merged| merged.merges), Some(1));
+    assert_eq!(row_segments(&world).await, FLUSHES);
 }

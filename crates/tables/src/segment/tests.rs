@@ -269,7 +269,7 @@ fn statistics_count_nulls_and_keep_no_long_text() {
         bounds(text(did(0).as_str()), text(did(2).as_str()))
     );
 
-    let long = [changes[1].clone(), account(2, None, Some(&"z".repeat(65)))];
+    let long = [changes[1].clone(), account(2, None, Some(&"z".repeat(41)))];
     let written = write(&def, &[rows_of(&def, &long).unwrap()]);
     assert_eq!(
         (

@@ -22,7 +22,8 @@ use crate::key::{Keys, keys};
 /// Blocks in a row group: a query's unit of parallel work.
 const ROW_GROUP_BLOCKS: usize = 64;
 /// Text longer than this is not kept in statistics.
-const STATS_TEXT_MAX: usize = 64;
+// A did fits, a CID does not: hashes prune nothing, and every commit writes the entries that it touches again.
+const STATS_TEXT_MAX: usize = 40;
 /// How often the bloom filter says yes to a key that is not there.
 const BLOOM_FALSE_POSITIVES: f64 = 0.01;
 /// Columns that have no dictionary: nearly every value differs, or equal ones stand together.
