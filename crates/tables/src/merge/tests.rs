@@ -210,7 +210,9 @@ async fn a_damaged_segment_stops_no_other_merge() {
     let path = Path::from(scan.segments[2].entry.path.as_str());
     let damaged = bytes::Bytes::from_static(b"damage");
     world.store.put(&path, damaged.into()).await.unwrap();
-    let merged = merge_once(&world.tables, "test", &settings()).await.unwrap();
+    let merged = merge_once(&world.tables, "test", &settings())
+        .await
+        .unwrap();
     assert_eq!(merged.map(|merged| merged.merges), Some(1));
     assert_eq!(row_segments(&world).await, FLUSHES);
 }
