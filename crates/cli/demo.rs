@@ -30,7 +30,11 @@ pub(crate) async fn run(tables: &Tables, stop: &CancellationToken) -> Result<()>
         .context("the built-in DID documents can't be read")?;
     let entry = Entry::open(tables, docs);
     let replayed = replay(&entry);
-    entry.until(replayed, stop).await?;
+    let outcome = entry.until(replayed, stop).await;
+    if stop.is_cancelled() {
+        return Ok(());
+    }
+    outcome?;
     println!("\n{FIRST_QUERY};\n");
     let mut source = Source::Store(roles::engine(tables, None)?);
     let rows = source.query(FIRST_QUERY).await?;
