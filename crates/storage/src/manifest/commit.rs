@@ -1,9 +1,10 @@
 //! Committing: version N+1 as a function of the newest root, made again after a lost race.
 //!
 //! A commit happened when the root that holds its id was created and the newest manifest, read after that,
-//! has no `floor` above it: else its number had been collected and re-created (a phantom), and it did not
-//! happen. Until then nothing of what it built is used. A commit that may have landed earlier is looked for
-//! in the chain before it is made again; where collection has taken the place to look, the outcome is unknown.
+//! has no `floor` above it: else its number may have been collected and re-created (a phantom). Until then
+//! nothing of what it built is used. Such a commit is made again if a precondition guards it, and is unknown
+//! if none does. One that may have landed earlier is looked for in the chain before it is made again; where
+//! collection has taken the place to look, the outcome is unknown.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -276,7 +277,7 @@ impl Attempts<'_> {
         }
     }
 
-    /// Reads the newest manifest: if its floor is above what we created, that number had been collected.
+    /// Reads the newest manifest: if its floor is above what we created, that number may have been collected before.
     async fn check_floor(&mut self, root: Arc<Root>) -> Result<Tried, CommitError> {
         let Ok(newest) = self.chain.newest_root().await else {
             return Err(self.unknown(root.version));
@@ -284,7 +285,12 @@ impl Attempts<'_> {
         if newest.floor <= root.version {
             return Ok(Tried::Committed(root));
         }
-        warn!(version = %root.version, floor = %newest.floor, "created a collected number again: not committed");
+        // Either the number had been collected and we created it again, or it was ours, and others have committed and
+        // collected since. What a precondition guards is applied again and finds out; nothing guards a catalog's change.
+        if root.kind == CommitKind::Catalog {
+            return Err(self.unknown(root.version));
+        }
+        warn!(version = %root.version, floor = %newest.floor, "the floor has passed what was created: applied again");
         Ok(Tried::Lost)
     }
 

@@ -17,7 +17,7 @@ struct Tag(u64);
 #[async_trait]
 impl Apply for Tag {
     async fn apply(&mut self, newest: &Root) -> Result<Draft, ApplyError> {
-        let mut draft = Draft::following(newest, CommitKind::Catalog);
+        let mut draft = Draft::following(newest, CommitKind::Merge);
         draft.body = [newest.body.as_ref(), &self.0.to_le_bytes()]
             .concat()
             .into();
@@ -182,6 +182,44 @@ async fn a_collected_number_that_is_created_again_is_no_commit() {
             .unwrap()
             .version,
         root.version
+    );
+}
+
+/// Nothing guards it: applied again it might be made twice.
+#[tokio::test]
+async fn a_catalog_commit_that_the_floor_has_passed_is_unknown() {
+    let world = World::new(1).await;
+    let chain = Chain::new(world.bucket.clone());
+    let gate = Gate::default();
+    let first = layout::manifest(Version(1));
+    world.store.script(Rule::next(
+        Operation::Put,
+        first.as_ref(),
+        Fault::Hold(gate.clone()),
+    ));
+    let stalled = tokio::spawn({
+        let chain = chain.clone();
+        async move {
+            let mut grant = Make(|newest: &Root| Ok(Draft::following(newest, CommitKind::Catalog)));
+            chain.commit(Version::NO_OBJECTS, "admin", &mut grant).await
+        }
+    });
+    gate.arrived().await;
+    for number in 1..4 {
+        tag(&chain, number).await.unwrap();
+    }
+    condemn_all(&world, &chain).await;
+    gate.open();
+    let answer = stalled.await.unwrap();
+    assert!(
+        matches!(
+            answer,
+            Err(CommitError::Unknown {
+                version: Version(1),
+                ..
+            })
+        ),
+        "{answer:?}"
     );
 }
 
