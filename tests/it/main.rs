@@ -1,12 +1,18 @@
 //! The one binary of tests that cross crates and processes; each module says what it shows.
 
 mod cli;
+mod damage;
+mod firehose;
 mod fleet;
 mod flight;
+mod freshness;
 mod fuzz;
+mod lossless;
 mod merge_laws;
 mod minio;
 mod model;
 mod process;
+mod repo_car;
 mod slt;
 mod tidy;
+mod world;

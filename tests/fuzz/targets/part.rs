@@ -11,7 +11,12 @@ pub(crate) fn part(data: &[u8]) {
                 assert!(entry.rows > 0 && entry.live_rows() <= entry.rows);
                 assert!(entry.spans(&entry.key_min) && entry.spans(&entry.key_max));
                 assert!(entry.spans_prefix(&entry.key_min));
-                assert!(entry.columns.values().all(|stats| stats.nulls <= entry.rows));
+                assert!(
+                    entry
+                        .columns
+                        .values()
+                        .all(|stats| stats.nulls <= entry.rows)
+                );
             }
             let again = decode_part(&encode_part(&entries));
             assert_eq!(again.ok(), Some(entries));
