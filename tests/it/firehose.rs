@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use ingest::{Intake, NothingKnown};
 use serde_json::{Map, Value as Json};
+use tempfile::TempDir;
 
+use crate::process::Minio;
 use crate::world::{Node, World, record_of, recorded, recorded_docs, rows_equal_their_cids};
 
 /// All that Jetstream tells of an event, by a join that anyone would write.
@@ -28,6 +30,15 @@ async fn the_recorded_frames_come_back_from_a_folder() {
 #[tokio::test]
 async fn the_recorded_frames_come_back_from_memory() {
     come_back(World::in_memory().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_recorded_frames_come_back_from_minio() {
+    let folder = TempDir::new().expect("a folder");
+    std::fs::create_dir(folder.path().join("frames")).expect("a bucket");
+    let minio = Minio::start(folder.path());
+    let store = storage::open_store("s3://frames/database", &minio.environment());
+    come_back(World::over(store.expect("a store")).await).await;
 }
 
 async fn come_back(world: World) {

@@ -22,7 +22,7 @@ use crate::tail::TailObject;
 /// Sizes of a [`Cache`], bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheSettings {
-    /// Parts: some 300 bytes a segment.
+    /// Parts: some 5 KB a segment, most of it statistics.
     pub parts_bytes_max: u64,
     /// Indexes and marks of segments.
     pub indexes_bytes_max: u64,
@@ -33,7 +33,7 @@ pub struct CacheSettings {
 impl Default for CacheSettings {
     fn default() -> Self {
         Self {
-            parts_bytes_max: 128 << 20,
+            parts_bytes_max: 1 << 30,
             indexes_bytes_max: 256 << 20,
             tail_bytes_max: 256 << 20,
         }
@@ -50,6 +50,8 @@ pub struct Cache {
     tail: Moka<Position, Arc<TailObject>>,
 }
 
+/// About what a segment's entry takes in memory (benches/manifest.rs).
+const ENTRY_BYTES: usize = 5 * 1024;
 /// Versions whose lists of segments are kept: the newest, and some that queries still read.
 const SETS_MAX: u64 = 4;
 
@@ -62,7 +64,7 @@ impl Cache {
             parts: Moka::builder()
                 .max_capacity(settings.parts_bytes_max)
                 .weigher(move |path: &String, entries: &Arc<Vec<_>>| {
-                    weight(path.len() + entries.len() * 512)
+                    weight(path.len() + entries.len() * ENTRY_BYTES)
                 })
                 .build(),
             indexes: Moka::builder()

@@ -12,6 +12,7 @@ use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::TimestampMicrosecondType;
 use async_trait::async_trait;
+use futures::StreamExt;
 use roaring::RoaringBitmap;
 use storage::{Apply, ApplyError, CommitKind, Draft, LogListing, Position, Root, Took};
 
@@ -97,7 +98,11 @@ pub async fn flush(
     else {
         return Ok(Flushed::default());
     };
-    let (objects, blocked) = take(tables, positions).await?;
+    let Taken {
+        objects,
+        blocked,
+        is_cut,
+    } = take(tables, positions).await?;
     if objects.is_empty() {
         return Ok(Flushed {
             blocked,
@@ -111,7 +116,7 @@ pub async fn flush(
         Ok(root) => Ok(Flushed {
             root: Some(root),
             objects: count,
-            more,
+            more: more || is_cut,
             blocked,
         }),
         Err(storage::CommitError::Obsolete { .. }) => Ok(Flushed {
@@ -164,31 +169,61 @@ fn due(
     }
 }
 
+/// Log objects that are read at once.
+const READS_MAX: usize = 16;
+/// Decoded bytes that one flush takes at most, but for the object that passes them: the log's compression varies.
+const TAKE_DECODED_MAX: usize = 1 << 30;
+
+/// Log objects that were read and decoded.
+#[derive(Debug, Default)]
+struct Taken {
+    objects: Vec<Arc<TailObject>>,
+    blocked: Vec<Blocked>,
+    /// Whether some were left because those taken are large.
+    is_cut: bool,
+}
+
 /// Reads and decodes log objects; a writer's run ends before the first that can't be.
-async fn take(
-    tables: &Tables,
-    positions: Vec<Position>,
-) -> Result<(Vec<Arc<TailObject>>, Vec<Blocked>), TablesError> {
-    let (mut objects, mut blocked) = (Vec::new(), Vec::<Blocked>::new());
-    for position in positions {
-        if blocked
+async fn take(tables: &Tables, positions: Vec<Position>) -> Result<Taken, TablesError> {
+    let mut taken = Taken::default();
+    let mut decoded = 0;
+    let reads = positions.into_iter().map(|position| async move {
+        let object = tables.cache().tail_object(tables.bucket(), position).await;
+        (position, object)
+    });
+    let mut reads = futures::stream::iter(reads).buffered(READS_MAX);
+    while let Some((position, object)) = reads.next().await {
+        if decoded > TAKE_DECODED_MAX {
+            taken.is_cut = true;
+            break;
+        }
+        if taken
+            .blocked
             .iter()
             .any(|blocked| blocked.position.writer == position.writer)
         {
             continue;
         }
-        match tables.cache().tail_object(tables.bucket(), position).await {
+        match object {
             Ok(object) => match object.decode_all() {
-                Ok(()) => objects.push(object),
-                Err(error) => blocked.push(Blocked { position, error }),
+                Ok(()) => {
+                    decoded += object.bytes();
+                    taken.objects.push(object);
+                }
+                Err(error) => taken.blocked.push(Blocked { position, error }),
             },
             // Merged and collected by another compactor since it was listed.
-            Err(error) if error.is_expired() => return Ok((Vec::new(), blocked)),
+            Err(error) if error.is_expired() => {
+                return Ok(Taken {
+                    blocked: taken.blocked,
+                    ..Taken::default()
+                });
+            }
             Err(error) if error.is_store() => return Err(error),
-            Err(error) => blocked.push(Blocked { position, error }),
+            Err(error) => taken.blocked.push(Blocked { position, error }),
         }
     }
-    Ok((objects, blocked))
+    Ok(taken)
 }
 
 /// One new segment with its rows, which are judged again at the commit.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::concat_batches;
 use crdt::atproto::{Did, Nsid, Tid};
 use crdt::{Change, MergeKey, Order, section::kind};
 use storage::{LogObject, Position, Section, Seq, WriterId};
@@ -15,7 +16,7 @@ use crate::error::TablesError;
 use crate::key::{Keys, keys, orders};
 use crate::rows;
 use crate::schema::{Catalog, TableDef, TableKind};
-use crate::shred::{RecordRow, Shredder};
+use crate::shred::{RecordRow, ShredError, Shredder};
 
 /// One log object of a tail; its sections are decoded when first asked for.
 #[derive(Debug)]
@@ -313,23 +314,38 @@ impl Tail {
                 tombstones: None,
             });
         }
-        let (mut shredder, mut deleted) = (Shredder::new(def)?, Vec::new());
+        let (mut live, mut deleted) = (Vec::new(), Vec::new());
         for change in winners {
             let Change::Record(record) = change else {
                 continue;
             };
             match RecordRow::of(record) {
-                Some(row) => shredder.push(&row)?,
+                Some(row) => live.push(row),
                 None => deleted.push(record),
             }
         }
-        let rows = sort(shredder.finish().batch, def.key, def.order)?;
+        let rows = sort(shred(def, &live)?, def.key, def.order)?;
         let tombstones = sort(rows::tombstones_of(def, deleted)?, def.key, TOMBSTONE_ORDER)?;
         Ok(TableTail {
             rows,
             tombstones: Some(tombstones),
         })
     }
+}
+
+/// Rows of records, in batches as large as a shredder takes, joined.
+fn shred(def: &TableDef, records: &[RecordRow<'_>]) -> Result<RecordBatch, TablesError> {
+    let mut batches = Vec::new();
+    let mut shredder = Shredder::new(def)?;
+    for record in records {
+        if matches!(shredder.push(record), Err(ShredError::Full)) {
+            let full = std::mem::replace(&mut shredder, Shredder::new(def)?);
+            batches.push(full.finish().batch);
+            shredder.push(record)?;
+        }
+    }
+    batches.push(shredder.finish().batch);
+    Ok(concat_batches(&def.schema, &batches)?)
 }
 
 fn raise(floors: &mut Floors, did: &Did, collections: &[Nsid], rev: Tid) {
