@@ -3,16 +3,17 @@
 //! A role is one function: it works until it is told to stop, and ends what it has begun. Of each kind there may be
 //! many on one store.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use query::{Engine, EngineSettings};
 use server::{ServeConfig, Server};
-use storage::{Bucket, Collected, Policy};
+use storage::{Bucket, Collected, Policy, Position};
 use tables::cache::{Cache, CacheSettings};
 use tables::compactor::{Compactor, CompactorSettings};
-use tables::flush::FlushSettings;
+use tables::flush::{Blocked, FlushSettings};
 use tables::schema::Catalog;
 use tables::view::Tables;
 use tokio_util::sync::CancellationToken;
@@ -115,11 +116,14 @@ pub(crate) async fn compaction(tables: Tables, every: CompactEvery, stop: Cancel
     };
     let compactor = Compactor::new(tables, committer(), settings);
     let interval = Duration::from_millis(every.compact_interval_ms);
+    let mut said = BTreeSet::new();
     loop {
         let pause = match stop.run_until_cancelled(compactor.run_once()).await {
             None => return,
-            Some(Ok(round)) if round.root.is_some() => Duration::ZERO,
-            Some(Ok(_)) => interval,
+            Some(Ok(round)) => {
+                say_blocked(&round.blocked, &mut said);
+                round.root.map_or(interval, |_| Duration::ZERO)
+            }
             Some(Err(error)) => {
                 tracing::warn!(
                     error = crate::one_line(&error.into()),
@@ -138,6 +142,19 @@ pub(crate) async fn compaction(tables: Tables, every: CompactEvery, stop: Cancel
     }
 }
 
+/// Says of each log object that stops its writer's merging why it does, once.
+fn say_blocked(blocked: &[Blocked], said: &mut BTreeSet<Position>) {
+    for blocked in blocked {
+        if said.insert(blocked.position) {
+            tracing::warn!(
+                position = %blocked.position,
+                error = %blocked.error,
+                "a log object can't be read: what its writer wrote from there on waits in the log"
+            );
+        }
+    }
+}
+
 /// Flushes and merges until nothing is left to do.
 pub(crate) async fn compact_all(tables: &Tables, stop: &CancellationToken) -> Result<()> {
     let settings = CompactorSettings {
@@ -145,14 +162,13 @@ pub(crate) async fn compact_all(tables: &Tables, stop: &CancellationToken) -> Re
         ..CompactorSettings::default()
     };
     let compactor = Compactor::new(tables.clone(), committer(), settings);
+    let mut said = BTreeSet::new();
     loop {
         let Some(round) = stop.run_until_cancelled(compactor.run_once()).await else {
             return Ok(());
         };
         let round = round.context("compaction stopped")?;
-        for blocked in &round.blocked {
-            tracing::warn!(position = %blocked.position, error = %blocked.error, "a log object can't be read");
-        }
+        say_blocked(&round.blocked, &mut said);
         let Some(root) = round.root else {
             return Ok(());
         };
