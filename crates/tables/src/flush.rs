@@ -18,7 +18,7 @@ use storage::{Apply, ApplyError, CommitKind, Draft, LogListing, Position, Root, 
 
 use crate::error::TablesError;
 use crate::judge::columns_of;
-use crate::judge::{News, Verdict, apply_floors, judge, known_floors};
+use crate::judge::{News, Verdict, apply_floors, judge, judge_against, known_floors};
 use crate::key::{keys, orders};
 use crate::manifest::SegmentSet;
 use crate::partition;
@@ -26,7 +26,7 @@ use crate::publish::{self, Edit, Placed, failed};
 use crate::schema::{TableDef, TableKind};
 use crate::segment::{SegmentEntry, SegmentKind, SegmentWriter};
 use crate::tail::{Floors, SortedRows, Tail, TailObject};
-use crate::view::{Tables, physical_name};
+use crate::view::Tables;
 
 /// When a tail is flushed, and how much at once.
 #[derive(Clone, Copy, Debug)]
@@ -279,17 +279,7 @@ impl FlushWork {
                 rows: Some(&new.rows),
                 tombstones: new.tombstones.as_ref(),
             };
-            let segments = base_segments.of_table(&physical_name(&def));
-            let mut verdict = judge(
-                tables.bucket(),
-                tables.cache(),
-                &def,
-                news,
-                &floors,
-                segments,
-            )
-            .await?;
-            below_known_floors(&tables, &def, news, &base_segments, &mut verdict).await?;
+            let mut verdict = judge_against(&tables, &def, news, &floors, &base_segments).await?;
             dead.append(&mut verdict.dead);
             for (sorted, outdated, kind) in [
                 (Some(&new.rows), &verdict.outdated_rows, SegmentKind::Rows),
@@ -464,23 +454,6 @@ fn touched(
         }
     }
     Ok(touched)
-}
-
-async fn below_known_floors(
-    tables: &Tables,
-    def: &TableDef,
-    news: News<'_>,
-    segments: &SegmentSet,
-    verdict: &mut Verdict,
-) -> Result<(), TablesError> {
-    if !def.is_records() {
-        return Ok(());
-    }
-    let floors = tables.catalog().floors();
-    let merged = segments.of_table(&physical_name(floors));
-    let known = known_floors(tables.bucket(), tables.cache(), floors, merged, &[news]).await?;
-    apply_floors(def, news, &known, verdict);
-    Ok(())
 }
 
 /// The rows that are not outdated, by partition, each still in key order.

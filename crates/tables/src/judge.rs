@@ -17,11 +17,13 @@ use storage::Bucket;
 use crate::cache::Cache;
 use crate::error::TablesError;
 use crate::key::{split_text, text_prefix};
+use crate::manifest::SegmentSet;
 use crate::schema::{TableDef, TableKind};
 use crate::segment::{
     Columns, Prefix, SegmentEntry, SegmentKind, SegmentReader, find_keys, find_prefixes,
 };
 use crate::tail::{Floors, SortedRows, TOMBSTONE_ORDER};
+use crate::view::{Tables, physical_name};
 
 /// Segments that are read at once.
 const READS_MAX: usize = 8;
@@ -137,6 +139,31 @@ pub async fn judge(
         if !dead.is_empty() {
             *verdict.dead.entry(entry.path.clone()).or_default() |= dead;
         }
+    }
+    Ok(verdict)
+}
+
+/// Judges the news of `def` against all that `set` holds: its segments, and the repo floors that were merged.
+///
+/// `floors` are those that come with the news. A view and a flush judge by this alone, so that they answer alike.
+///
+/// # Errors
+/// [`TablesError`] if a segment can't be read.
+pub async fn judge_against(
+    tables: &Tables,
+    def: &TableDef,
+    news: News<'_>,
+    floors: &Floors,
+    set: &SegmentSet,
+) -> Result<Verdict, TablesError> {
+    let (bucket, cache) = (tables.bucket(), tables.cache());
+    let segments = set.of_table(&physical_name(def));
+    let mut verdict = judge(bucket, cache, def, news, floors, segments).await?;
+    if def.is_records() {
+        let table = tables.catalog().floors();
+        let merged = set.of_table(&physical_name(table));
+        let known = known_floors(bucket, cache, table, merged, &[news]).await?;
+        apply_floors(def, news, &known, &mut verdict);
     }
     Ok(verdict)
 }

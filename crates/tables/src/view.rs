@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 
 use crate::cache::Cache;
 use crate::error::TablesError;
-use crate::judge::{News, apply_floors, judge, known_floors};
+use crate::judge::{News, judge_against};
 use crate::manifest::SegmentSet;
 use crate::schema::{Catalog, TableDef, TableName};
 use crate::segment::{SegmentEntry, SegmentKind};
@@ -307,13 +307,8 @@ impl ReadView {
             rows: Some(&tail.rows),
             tombstones: tail.tombstones.as_ref(),
         };
-        let mut verdict = judge(bucket, cache, def, news, &self.floors, segments).await?;
-        if def.is_records() {
-            let floors = catalog.floors();
-            let merged = self.segments.of_table(&physical_name(floors));
-            let known = known_floors(bucket, cache, floors, merged, &[news]).await?;
-            apply_floors(def, news, &known, &mut verdict);
-        }
+        let mut verdict =
+            judge_against(&self.tables, def, news, &self.floors, &self.segments).await?;
         let mut scans = Vec::new();
         for entry in segments
             .iter()
