@@ -15,6 +15,7 @@ pub mod import;
 pub mod intake;
 pub mod known;
 pub mod metrics;
+pub mod outbound;
 pub mod recording;
 pub mod replay;
 mod repo;

@@ -5,3 +5,4 @@
 
 pub mod fault_store;
 pub mod repo;
+pub mod web;
