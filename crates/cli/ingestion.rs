@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use crdt::{ChangeLog, change_log};
-use ingest::{DidDocs, Intake, KnownByTables, Summary};
+use ingest::{DidDocs, Identities, Intake, KnownByTables, Summary};
 use tables::view::Tables;
 use tokio_util::sync::CancellationToken;
 
@@ -72,7 +72,7 @@ impl Entry {
         let intake = Intake {
             log: log.clone(),
             clock,
-            docs: Arc::new(docs),
+            identities: Identities::fixed(docs),
             known,
         };
         Entry { log, intake }

@@ -11,7 +11,7 @@ use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use crdt::{ChangeLog, change_log};
 use futures::TryStreamExt;
-use ingest::{DidDocs, Intake, NothingKnown};
+use ingest::{DidDocs, Identities, Intake, NothingKnown};
 use object_store::memory::InMemory;
 use query::{Engine, EngineSettings, Freshness, QueryError};
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
@@ -56,7 +56,7 @@ async fn replayed() -> Tables {
     let intake = Intake {
         log: log.clone(),
         clock,
-        docs: Arc::new(docs),
+        identities: Identities::fixed(docs),
         known: Arc::new(NothingKnown),
     };
     let frames = fixtures.join("frames.bin.zst");

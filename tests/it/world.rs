@@ -10,7 +10,7 @@ use atproto::{Cid, DidDocument, Tid, Verification, cbor, json};
 use bytes::Bytes;
 use crdt::{Body, Change, ChangeBatch, ChangeLog, Delivery, Micros, RecordChange, change_log};
 use futures::TryStreamExt;
-use ingest::{DidDocs, Intake, KnownByTables, Summary};
+use ingest::{DidDocs, Identities, Intake, KnownByTables, Summary};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use query::{Engine, EngineSettings, Freshness, QueryError};
@@ -140,7 +140,7 @@ impl Node {
         Intake {
             log: ChangeLog::spawn(self.bucket(), settings, &CancellationToken::new()),
             clock: Arc::clone(self.bucket().clock()),
-            docs: Arc::new(docs),
+            identities: Identities::fixed(docs),
             known: Arc::new(KnownByTables::new(self.tables.clone())),
         }
     }

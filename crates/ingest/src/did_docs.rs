@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 
-use atproto::{Did, DidDocument, PublicKey};
+use atproto::{Did, DidDocument};
 use serde_json::Value as Json;
 use thiserror::Error;
 
@@ -41,7 +42,7 @@ pub enum DidDocsError {
 /// The documents of some DIDs.
 #[derive(Clone, Debug, Default)]
 pub struct DidDocs {
-    documents: HashMap<Did, DidDocument>,
+    documents: HashMap<Did, Arc<DidDocument>>,
     unusable: u64,
 }
 
@@ -79,22 +80,18 @@ impl DidDocs {
 
     /// Adds a document, in place of one that was there.
     pub fn insert(&mut self, document: DidDocument) {
-        self.documents.insert(document.id.clone(), document);
+        self.documents
+            .insert(document.id.clone(), Arc::new(document));
     }
 
     /// The document of a DID.
     #[must_use]
     pub fn get(&self, did: &Did) -> Option<&DidDocument> {
-        self.documents.get(did)
+        self.documents.get(did).map(Arc::as_ref)
     }
 
-    /// The key that signs a DID's commits.
-    ///
-    /// # Errors
-    /// [`NoKey`] tells whether there is no document, or none with a key.
-    pub fn key(&self, did: &Did) -> Result<&PublicKey, NoKey> {
-        let document = self.get(did).ok_or(NoKey::Document)?;
-        document.signing_key.as_ref().ok_or(NoKey::Key)
+    pub(crate) fn shared(&self, did: &Did) -> Option<Arc<DidDocument>> {
+        self.documents.get(did).cloned()
     }
 
     /// How many documents there are.
@@ -116,28 +113,6 @@ impl DidDocs {
     }
 }
 
-/// Why a DID's commits can't be verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum NoKey {
-    /// There is no document of the DID.
-    #[error("no DID document")]
-    Document,
-    /// Its document has no signing key of a known kind.
-    #[error("no signing key in the DID document")]
-    Key,
-}
-
-impl NoKey {
-    /// A stable word for counting.
-    #[must_use]
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Document => "no_did_document",
-            Self::Key => "no_signing_key",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,9 +126,9 @@ mod tests {
         )
         .expect("an object");
         assert_eq!((docs.len(), docs.unusable()), (1, 2));
-        let key = |did: &str| docs.key(&did.parse().expect("valid")).err();
-        assert_eq!(key("did:web:a.example"), Some(NoKey::Key));
-        assert_eq!(key("did:web:b.example"), Some(NoKey::Document));
+        let is_there = |did: &str| docs.get(&did.parse().expect("valid")).is_some();
+        assert!(is_there("did:web:a.example"));
+        assert!(!is_there("did:web:b.example"));
     }
 
     #[test]

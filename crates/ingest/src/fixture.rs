@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::did_docs::DidDocs;
+use crate::identity::Identities;
 use crate::intake::Intake;
 use crate::known::{Known, KnownCursor, KnownError, KnownHead, NothingKnown};
 
@@ -55,7 +56,7 @@ impl World {
         let intake = Intake {
             log: ChangeLog::spawn(&bucket, settings, &CancellationToken::new()),
             clock,
-            docs: Arc::new(docs),
+            identities: Identities::fixed(docs),
             known: Arc::new(NothingKnown),
         };
         Self {

@@ -10,9 +10,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use atproto::{Car, Commit, Did, VerifiedRepo, VerifyError, verify_repo};
+use atproto::{Car, Commit, Did, PublicKey, VerifiedRepo, VerifyError, verify_repo};
 use crdt::storage::WriterId;
-use crdt::{AppendError, Change, ChangeBatch, Delivery, NoticeChange, changes_of_repo};
+use crdt::{AppendError, Change, ChangeBatch, Delivery, Micros, NoticeChange, changes_of_repo};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -88,13 +88,22 @@ impl Intake {
             Some(source) => source.into(),
             None => name_of_file(path).await.map_err(open)?.into(),
         };
-        let (intake, of) = (self.clone(), path.to_owned());
-        let name = Arc::clone(&source);
-        let task = tokio::task::spawn_blocking(move || intake.changes_of_car(&of, &name));
-        let (arrival, changes) = match task.await {
-            Ok(result) => result?,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        let of = path.to_owned();
+        let (bytes, did) = blocking(move || {
+            let bytes = read(&of)?;
+            let did = did_of(&bytes);
+            Ok::<_, ImportError>((bytes, did))
+        })
+        .await?;
+        // Without a document, or without a key of a known kind in it, the signature can't be checked.
+        let key = match &did {
+            Ok(did) => self.identities.resolve(did).await.ok(),
+            Err(_) => None,
         };
+        let key = key.and_then(|document| document.signing_key.clone());
+        let (name, now) = (Arc::clone(&source), self.now());
+        let (arrival, changes) =
+            blocking(move || changes_of_car(&bytes, did, key.as_ref(), (&name, now))).await;
         let mut summary = Summary::of(&source);
         summary.bytes = arrival.bytes;
         let changes = match changes {
@@ -113,60 +122,6 @@ impl Intake {
         self.append_in_order(changes, &mut summary).await?;
         info!(source = %summary.source, records = summary.records, floors = summary.floors, "imported");
         Ok(summary)
-    }
-
-    /// Reads, verifies and converts a CAR: the changes, with the floor last, or why it is refused.
-    #[allow(
-        clippy::type_complexity,
-        reason = "both results have one reader, above"
-    )]
-    fn changes_of_car(
-        &self,
-        path: &Path,
-        source: &Arc<str>,
-    ) -> Result<
-        (
-            Arrival,
-            Result<Vec<Change>, (Box<NoticeChange>, VerifyError)>,
-        ),
-        ImportError,
-    > {
-        let bytes = read(path)?;
-        let arrival = Arrival {
-            index: 0,
-            bytes: bytes.len() as u64,
-            hash: hash_of(&bytes),
-            at: self.now(),
-        };
-        let refused = |did: Option<Did>, error: VerifyError| {
-            let reason = error.reason();
-            warn!(%source, reason, "repository refused");
-            let notice = NoticeChange {
-                did,
-                ..notice(source, arrival, reason)
-            };
-            Ok((arrival, Err((Box::new(notice), error))))
-        };
-        let did = match did_of(&bytes) {
-            Ok(did) => did,
-            Err(error) => return refused(None, error),
-        };
-        // Without a document, or without a key of a known kind in it, the signature can't be checked.
-        let key = self.docs.key(&did).ok();
-        let repo = match verify_repo(&bytes, key, arrival.at.0) {
-            Ok(repo) => repo,
-            Err(error) => return refused(Some(did), error),
-        };
-        let delivery = Delivery {
-            source: Arc::clone(source),
-            seq: None,
-            indexed_at: arrival.at,
-            time: None,
-            verification: repo.verification(),
-        };
-        let mut changes = problems(&repo, source, arrival);
-        changes.extend(changes_of_repo(&repo, &delivery));
-        Ok((arrival, Ok(changes)))
     }
 
     /// Appends `changes` under one writer id, in their order.
@@ -200,6 +155,59 @@ impl Intake {
             }
         }
         Ok(true)
+    }
+}
+
+/// The notice that a CAR leaves, and why.
+type Refusal = (Box<NoticeChange>, VerifyError);
+
+/// Verifies and converts a CAR: the changes, with the floor last, or the notice and why it is refused.
+fn changes_of_car(
+    bytes: &[u8],
+    did: Result<Did, VerifyError>,
+    key: Option<&PublicKey>,
+    (source, at): (&Arc<str>, Micros),
+) -> (Arrival, Result<Vec<Change>, Refusal>) {
+    let arrival = Arrival {
+        index: 0,
+        bytes: bytes.len() as u64,
+        hash: hash_of(bytes),
+        at,
+    };
+    let refused = |did: Option<Did>, error: VerifyError| {
+        let reason = error.reason();
+        warn!(%source, reason, "repository refused");
+        let notice = NoticeChange {
+            did,
+            ..notice(source, arrival, reason)
+        };
+        (arrival, Err((Box::new(notice), error)))
+    };
+    let did = match did {
+        Ok(did) => did,
+        Err(error) => return refused(None, error),
+    };
+    let repo = match verify_repo(bytes, key, at.0) {
+        Ok(repo) => repo,
+        Err(error) => return refused(Some(did), error),
+    };
+    let delivery = Delivery {
+        source: Arc::clone(source),
+        seq: None,
+        indexed_at: at,
+        time: None,
+        verification: repo.verification(),
+    };
+    let mut changes = problems(&repo, source, arrival);
+    changes.extend(changes_of_repo(&repo, &delivery));
+    (arrival, Ok(changes))
+}
+
+/// Runs `work` where it may take long; a panic in it goes on here.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crdt::storage::Clock;
 use crdt::{ChangeLog, Micros};
 
-use crate::did_docs::DidDocs;
+use crate::identity::Identities;
 use crate::known::Known;
 
 /// A log to append to, who may sign, and what is known already. Cheap to clone.
@@ -21,8 +21,8 @@ pub struct Intake {
     pub log: ChangeLog,
     /// The time of arrivals, and what a rev may not be ahead of by more than five minutes.
     pub clock: Arc<dyn Clock>,
-    /// The keys that commits are verified with.
-    pub docs: Arc<DidDocs>,
+    /// Whose keys commits are verified with.
+    pub identities: Identities,
     /// What the bucket holds of a source already.
     pub known: Arc<dyn Known>,
 }

@@ -11,6 +11,7 @@ pub mod admission;
 pub mod did_docs;
 #[cfg(test)]
 mod fixture;
+pub mod identity;
 pub mod import;
 pub mod intake;
 pub mod known;
@@ -19,14 +20,17 @@ pub mod outbound;
 pub mod recording;
 pub mod replay;
 mod repo;
+pub mod resync;
 pub mod summary;
 mod window;
 
 pub use did_docs::{DidDocs, DidDocsError};
+pub use identity::{Identities, IdentityQueue, ResolveError};
 pub use import::ImportError;
 pub use intake::{Intake, name_of_file};
 pub use known::{Known, KnownByTables, KnownCursor, KnownError, KnownHead, NothingKnown};
 pub use recording::{Recording, RecordingError};
 pub use replay::ReplayError;
+pub use resync::{Mark, ResyncQueue, ResyncTasks};
 pub use summary::Summary;
 pub use window::StreamError;

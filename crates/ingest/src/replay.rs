@@ -161,7 +161,7 @@ impl<'a> Replay<'a> {
             intake,
             stream: Stream {
                 source: source.into(),
-                docs: Arc::clone(&intake.docs),
+                identities: intake.identities.clone(),
                 known: Arc::clone(&intake.known),
                 heads: HashMap::new(),
                 shard_of: std::hash::RandomState::new(),

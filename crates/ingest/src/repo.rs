@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use atproto::{
-    AccountFrame, CommitFrame, Did, Frame, IdentityFrame, SyncFrame, Tid, VerifiedCommit,
-    VerifyError, datetime, verify_commit, verify_sync,
+    AccountFrame, CommitFrame, Did, DidDocument, Frame, IdentityFrame, PublicKey, SyncFrame, Tid,
+    VerifiedCommit, VerifyError, datetime, verify_commit, verify_sync,
 };
 use crdt::{
     Change, Delivery, Micros, NoticeChange, NoticeKind, changes_of_account, changes_of_commit,
@@ -15,11 +15,14 @@ use crdt::{
 };
 
 use crate::admission::{gap, is_replay};
-use crate::did_docs::DidDocs;
+use crate::identity::ResolveError;
 use crate::known::KnownHead;
 
 /// Why the time of an unsigned frame, by which it merges, is refused.
 const TIME: &str = "frame_time";
+
+/// Why a repo whose document has no signing key of a known kind is refused.
+pub(crate) const NO_KEY: &str = "no_signing_key";
 
 /// What is known of a frame besides its content.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +62,7 @@ pub(crate) enum Fate {
 pub(crate) struct Repo<'a> {
     pub(crate) source: &'a Arc<str>,
     pub(crate) did: &'a Did,
-    pub(crate) docs: &'a DidDocs,
+    pub(crate) document: &'a Result<Arc<DidDocument>, ResolveError>,
     pub(crate) head: Option<KnownHead>,
 }
 
@@ -88,9 +91,9 @@ impl Repo<'_> {
             return (Fate::Replay, Vec::new());
         }
         let about = (Some(frame.rev), frame.seq);
-        let commit = match self.docs.key(self.did) {
+        let commit = match self.key() {
             Ok(key) => verify_commit(frame, key, arrival.at.0).map_err(|error| refusal(&error)),
-            Err(error) => Err(error.reason()),
+            Err(reason) => Err(reason),
         };
         let commit = match commit {
             Ok(commit) => commit,
@@ -115,9 +118,9 @@ impl Repo<'_> {
             return (Fate::Replay, Vec::new());
         }
         let about = (Some(frame.rev), frame.seq);
-        let sync = match self.docs.key(self.did) {
+        let sync = match self.key() {
             Ok(key) => verify_sync(frame, key, arrival.at.0).map_err(|error| refusal(&error)),
-            Err(error) => Err(error.reason()),
+            Err(reason) => Err(reason),
         };
         let sync = match sync {
             Ok(sync) => sync,
@@ -144,7 +147,8 @@ impl Repo<'_> {
         let Some(time) = micros(&frame.time) else {
             return self.rejected(arrival, (None, frame.seq), TIME);
         };
-        let pds = self.docs.get(self.did).and_then(|doc| doc.pds.as_deref());
+        let document = self.document.as_ref().ok();
+        let pds = document.and_then(|document| document.pds.as_deref());
         let delivery = self.delivery(arrival, frame.seq, &frame.time);
         let changes = changes_of_identity(frame, pds, time, &delivery);
         (Fate::Identity, changes)
@@ -156,6 +160,12 @@ impl Repo<'_> {
         };
         let delivery = self.delivery(arrival, frame.seq, &frame.time);
         (Fate::Account, changes_of_account(frame, time, &delivery))
+    }
+
+    /// The key that its commits are signed with, or why there is none.
+    fn key(&self) -> Result<&PublicKey, &'static str> {
+        let document = self.document.as_ref().map_err(ResolveError::reason)?;
+        document.signing_key.as_ref().ok_or(NO_KEY)
     }
 
     /// A notice for each operation of a good commit whose block is no record.

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use atproto::{Did, Frame, FrameError};
+use atproto::{Did, DidDocument, Frame, FrameError};
 use bytes::Bytes;
 use crdt::{Change, Micros};
 use futures::future::try_join_all;
@@ -16,7 +16,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
-use crate::did_docs::DidDocs;
+use crate::identity::{Identities, ResolveError};
 use crate::known::{Known, KnownError, KnownHead};
 use crate::repo::{Arrival, Fate, Outcome, Repo, hash_of, notice};
 
@@ -68,11 +68,19 @@ pub(crate) struct Window {
     pub(crate) frames: Vec<Bytes>,
 }
 
+/// A repo's frames in a window, and what is needed to take them.
+struct Told {
+    did: Did,
+    document: Document,
+    head: Option<KnownHead>,
+    frames: Frames,
+}
+
 /// A source's state between its windows, and what it needs to take them.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) source: Arc<str>,
-    pub(crate) docs: Arc<DidDocs>,
+    pub(crate) identities: Identities,
     pub(crate) known: Arc<dyn Known>,
     /// The head of every repo that was met, about 150 bytes each: the bucket is asked once.
     pub(crate) heads: HashMap<Did, Option<KnownHead>>,
@@ -81,6 +89,7 @@ pub(crate) struct Stream {
 }
 
 type Frames = Vec<(Arrival, Frame)>;
+type Document = Result<Arc<DidDocument>, ResolveError>;
 type Decoded = (Arrival, Result<Frame, FrameError>);
 
 impl Stream {
@@ -92,17 +101,22 @@ impl Stream {
     ) -> Result<(Vec<Outcome>, Option<StreamError>), KnownError> {
         let (mut outcomes, repos, error) = self.sort(decode(window, at).await);
         self.look_up(&repos).await?;
-        let mut shards: Vec<Vec<(Did, Option<KnownHead>, Frames)>> = Vec::new();
+        let mut shards: Vec<Vec<Told>> = Vec::new();
         shards.resize_with(cores(), Vec::new);
-        for (did, frames) in repos {
+        for (did, document, frames) in self.resolve(repos).await {
             let shard = self.shard_of.hash_one(&did) as usize % shards.len();
             let head = self.heads.get(&did).copied().flatten();
-            shards[shard].push((did, head, frames));
+            shards[shard].push(Told {
+                did,
+                document,
+                head,
+                frames,
+            });
         }
         shards.retain(|shard| !shard.is_empty());
         let tasks = shards.into_iter().map(|shard| {
-            let (source, docs) = (Arc::clone(&self.source), Arc::clone(&self.docs));
-            tokio::task::spawn_blocking(move || verify(&source, &docs, shard))
+            let source = Arc::clone(&self.source);
+            tokio::task::spawn_blocking(move || verify(&source, shard))
         });
         for (taken, heads) in joined(tasks).await {
             outcomes.extend(taken);
@@ -170,6 +184,19 @@ impl Stream {
         self.heads.extend(found);
         Ok(())
     }
+
+    /// Finds the documents of all repos.
+    async fn resolve(&self, repos: HashMap<Did, Frames>) -> Vec<(Did, Document, Frames)> {
+        let identities = &self.identities;
+        stream::iter(repos)
+            .map(|(did, frames)| async move {
+                let document = identities.resolve(&did).await;
+                (did, document, frames)
+            })
+            .buffer_unordered(LOOKUPS_MAX)
+            .collect()
+            .await
+    }
 }
 
 fn did_of(frame: &Frame) -> Option<&Did> {
@@ -212,24 +239,20 @@ async fn decode(window: Window, at: Micros) -> Vec<Decoded> {
 }
 
 /// Takes the frames of some repos, one repo after the other.
-fn verify(
-    source: &Arc<str>,
-    docs: &DidDocs,
-    repos: Vec<(Did, Option<KnownHead>, Frames)>,
-) -> (Vec<Outcome>, Vec<(Did, Option<KnownHead>)>) {
+fn verify(source: &Arc<str>, repos: Vec<Told>) -> (Vec<Outcome>, Vec<(Did, Option<KnownHead>)>) {
     let (mut outcomes, mut heads) = (Vec::new(), Vec::new());
-    for (did, head, frames) in repos {
+    for told in repos {
         let mut repo = Repo {
             source,
-            did: &did,
-            docs,
-            head,
+            did: &told.did,
+            document: &told.document,
+            head: told.head,
         };
-        for (arrival, frame) in frames {
+        for (arrival, frame) in told.frames {
             outcomes.push(repo.take(arrival, &frame));
         }
         let head = repo.head;
-        heads.push((did, head));
+        heads.push((told.did, head));
     }
     (outcomes, heads)
 }

@@ -1,0 +1,156 @@
+//! What has to be fetched again, handed from whoever finds it to whoever fetches it.
+//!
+//! A mark is in the log, as a notice of kind resync at step 0, before it is handed over: so handing over may fail.
+//! Then the other end is told to read its work from the bucket.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use atproto::{Did, Tid};
+use crdt::{NoticeChange, NoticeKind};
+use tokio::sync::mpsc;
+
+/// A repo that has to be fetched from its host: a notice of kind resync that is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The source whose frames showed it, as its notices name it.
+    pub source: Arc<str>,
+    /// The repo.
+    pub did: Did,
+    /// The rev that showed it: what is fetched must not be older.
+    pub rev: Option<Tid>,
+    /// The source's sequence number.
+    pub seq: Option<i64>,
+    /// The hash in the notice's key.
+    pub frame_hash: [u8; 16],
+    /// Why.
+    pub reason: String,
+}
+
+impl Mark {
+    /// The mark that a notice makes; none if it is of another kind, no mark's first step, or about no repo.
+    #[must_use]
+    pub fn of(notice: &NoticeChange) -> Option<Self> {
+        if notice.kind != NoticeKind::Resync || (notice.attempt, notice.step) != (0, 0) {
+            return None;
+        }
+        Some(Self {
+            source: Arc::clone(&notice.source),
+            did: notice.did.clone()?,
+            rev: notice.rev,
+            seq: notice.seq,
+            frame_hash: notice.frame_hash,
+            reason: notice.reason.clone(),
+        })
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// One repo has to be fetched.
+    Mark(Mark),
+    /// What a source lists has to be compared with what the bucket holds of it.
+    Reconcile {
+        /// The source, by the URL it was given.
+        source: Arc<str>,
+        /// Why: `outdated_cursor`, `cursor_reset` or `first_start`.
+        reason: &'static str,
+    },
+}
+
+/// Where what is to be done is handed over. Cheap to clone; handing over never waits.
+#[derive(Clone, Debug)]
+pub struct ResyncQueue {
+    tasks: mpsc::Sender<Task>,
+    overflowed: Arc<AtomicBool>,
+}
+
+impl ResyncQueue {
+    /// A queue of at most `tasks_max`, and its other end.
+    #[must_use]
+    pub fn bounded(tasks_max: usize) -> (Self, ResyncTasks) {
+        let (tasks, taken) = mpsc::channel(tasks_max);
+        let overflowed = Arc::new(AtomicBool::new(false));
+        let queue = Self {
+            tasks,
+            overflowed: Arc::clone(&overflowed),
+        };
+        let tasks = ResyncTasks {
+            tasks: taken,
+            overflowed,
+        };
+        (queue, tasks)
+    }
+
+    /// Hands over a mark that is durable. One that does not fit is found in the bucket.
+    pub fn mark(&self, mark: Mark) {
+        if self.tasks.try_send(Task::Mark(mark)).is_err() {
+            self.overflowed.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Asks for a comparison of what `source` lists with what the bucket holds; waits for a place in the queue, since
+    /// nothing in the bucket tells of it.
+    pub async fn reconcile(&self, source: Arc<str>, reason: &'static str) {
+        let task = Task::Reconcile { source, reason };
+        if self.tasks.send(task).await.is_err() {
+            tracing::debug!(
+                reason,
+                "nobody resyncs: what the source lists is not compared"
+            );
+        }
+    }
+}
+
+/// The other end of a [`ResyncQueue`].
+#[derive(Debug)]
+pub struct ResyncTasks {
+    tasks: mpsc::Receiver<Task>,
+    overflowed: Arc<AtomicBool>,
+}
+
+impl ResyncTasks {
+    /// The next task; none once every queue is dropped.
+    pub async fn recv(&mut self) -> Option<Task> {
+        self.tasks.recv().await
+    }
+
+    /// Whether marks did not fit since this was asked last: then the bucket has to be read for them.
+    pub fn take_overflow(&self) -> bool {
+        self.overflowed.swap(false, Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_told_once() {
+        let (queue, mut tasks) = ResyncQueue::bounded(1);
+        queue.mark(mark(1));
+        assert!(!tasks.take_overflow());
+        queue.mark(mark(2));
+        assert_eq!(tasks.recv().await, Some(Task::Mark(mark(1))));
+        assert!(tasks.take_overflow());
+        assert!(!tasks.take_overflow());
+        queue
+            .reconcile("wss://relay.example".into(), "outdated_cursor")
+            .await;
+        drop(queue);
+        assert!(matches!(tasks.recv().await, Some(Task::Reconcile { .. })));
+        assert_eq!(tasks.recv().await, None);
+    }
+
+    fn mark(seq: i64) -> Mark {
+        Mark {
+            source: "wss://relay.example".into(),
+            did: "did:web:a.example".parse().expect("a DID"),
+            rev: None,
+            seq: Some(seq),
+            frame_hash: [0; 16],
+            reason: "since_mismatch".to_owned(),
+        }
+    }
+}
