@@ -31,6 +31,6 @@ pub use intake::{Intake, name_of_file};
 pub use known::{Known, KnownByTables, KnownCursor, KnownError, KnownHead, NothingKnown};
 pub use recording::{Recording, RecordingError};
 pub use replay::ReplayError;
-pub use resync::{Mark, ResyncQueue, ResyncTasks};
+pub use resync::{Mark, Reconcile, ResyncQueue, ResyncTasks, Task};
 pub use summary::Summary;
 pub use window::StreamError;

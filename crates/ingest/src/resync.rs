@@ -27,22 +27,16 @@ pub struct Mark {
     pub reason: String,
 }
 
-impl Mark {
-    /// The mark that a notice makes; none if it is of another kind, no mark's first step, or about no repo.
-    #[must_use]
-    pub fn of(notice: &NoticeChange) -> Option<Self> {
-        if notice.kind != NoticeKind::Resync || (notice.attempt, notice.step) != (0, 0) {
-            return None;
-        }
-        Some(Self {
-            source: Arc::clone(&notice.source),
-            did: notice.did.clone()?,
-            rev: notice.rev,
-            seq: notice.seq,
-            frame_hash: notice.frame_hash,
-            reason: notice.reason.clone(),
-        })
-    }
+/// A source whose list of repos has to be compared with what the bucket holds of it: a notice of kind resync about no
+/// repo, which is durable. Its steps are those of a mark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reconcile {
+    /// The source, by the URL it was given.
+    pub source: Arc<str>,
+    /// The hash in the notice's key.
+    pub frame_hash: [u8; 16],
+    /// Why: `outdated_cursor`, `cursor_reset` or `first_start`.
+    pub reason: String,
 }
 
 /// What is to be done.
@@ -50,13 +44,35 @@ impl Mark {
 pub enum Task {
     /// One repo has to be fetched.
     Mark(Mark),
-    /// What a source lists has to be compared with what the bucket holds of it.
-    Reconcile {
-        /// The source, by the URL it was given.
-        source: Arc<str>,
-        /// Why: `outdated_cursor`, `cursor_reset` or `first_start`.
-        reason: &'static str,
-    },
+    /// What a source lists has to be compared.
+    Reconcile(Reconcile),
+}
+
+impl Task {
+    /// What a notice asks for; none if it is of another kind, or not the first step.
+    #[must_use]
+    pub fn of(notice: &NoticeChange) -> Option<Self> {
+        if notice.kind != NoticeKind::Resync || (notice.attempt, notice.step) != (0, 0) {
+            return None;
+        }
+        let source = Arc::clone(&notice.source);
+        let (frame_hash, reason) = (notice.frame_hash, notice.reason.clone());
+        Some(match notice.did.clone() {
+            Some(did) => Self::Mark(Mark {
+                source,
+                did,
+                rev: notice.rev,
+                seq: notice.seq,
+                frame_hash,
+                reason,
+            }),
+            None => Self::Reconcile(Reconcile {
+                source,
+                frame_hash,
+                reason,
+            }),
+        })
+    }
 }
 
 /// Where what is to be done is handed over. Cheap to clone; handing over never waits.
@@ -83,23 +99,16 @@ impl ResyncQueue {
         (queue, tasks)
     }
 
-    /// Hands over a mark that is durable. One that does not fit is found in the bucket.
-    pub fn mark(&self, mark: Mark) {
-        if self.tasks.try_send(Task::Mark(mark)).is_err() {
+    /// Hands over what is durable in the log. What does not fit is found in the bucket.
+    pub fn push(&self, task: Task) {
+        if self.tasks.try_send(task).is_err() {
             self.overflowed.store(true, Ordering::SeqCst);
         }
     }
 
-    /// Asks for a comparison of what `source` lists with what the bucket holds; waits for a place in the queue, since
-    /// nothing in the bucket tells of it.
-    pub async fn reconcile(&self, source: Arc<str>, reason: &'static str) {
-        let task = Task::Reconcile { source, reason };
-        if self.tasks.send(task).await.is_err() {
-            tracing::debug!(
-                reason,
-                "nobody resyncs: what the source lists is not compared"
-            );
-        }
+    /// Hands over a mark, as [`push`](Self::push) does.
+    pub fn mark(&self, mark: Mark) {
+        self.push(Task::Mark(mark));
     }
 }
 
@@ -116,7 +125,7 @@ impl ResyncTasks {
         self.tasks.recv().await
     }
 
-    /// Whether marks did not fit since this was asked last: then the bucket has to be read for them.
+    /// Whether something did not fit since this was asked last: then the bucket has to be read.
     pub fn take_overflow(&self) -> bool {
         self.overflowed.swap(false, Ordering::SeqCst)
     }
@@ -135,12 +144,31 @@ mod tests {
         assert_eq!(tasks.recv().await, Some(Task::Mark(mark(1))));
         assert!(tasks.take_overflow());
         assert!(!tasks.take_overflow());
-        queue
-            .reconcile("wss://relay.example".into(), "outdated_cursor")
-            .await;
         drop(queue);
-        assert!(matches!(tasks.recv().await, Some(Task::Reconcile { .. })));
         assert_eq!(tasks.recv().await, None);
+    }
+
+    #[test]
+    fn a_first_notice_asks_and_a_later_one_tells() {
+        let mark = mark(1);
+        let mut notice = NoticeChange {
+            kind: NoticeKind::Resync,
+            reason: mark.reason.clone(),
+            source: Arc::clone(&mark.source),
+            did: Some(mark.did.clone()),
+            rev: mark.rev,
+            seq: mark.seq,
+            frame_hash: mark.frame_hash,
+            bytes: 5,
+            attempt: 0,
+            step: 0,
+            indexed_at: crdt::Micros(7),
+        };
+        assert_eq!(Task::of(&notice), Some(Task::Mark(mark)));
+        notice.did = None;
+        assert!(matches!(Task::of(&notice), Some(Task::Reconcile(_))));
+        notice.attempt = 1;
+        assert_eq!(Task::of(&notice), None);
     }
 
     fn mark(seq: i64) -> Mark {
