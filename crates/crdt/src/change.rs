@@ -259,6 +259,8 @@ pub enum NoticeKind {
     Resync,
     /// A repo's commits do not join: some between were not delivered.
     Gap,
+    /// A collection, which the reason names, has fallen silent at a source that tells of others; step 1 when it is over.
+    Silence,
 }
 
 impl NoticeKind {
@@ -269,6 +271,7 @@ impl NoticeKind {
             Self::Rejection => "rejection",
             Self::Resync => "resync",
             Self::Gap => "gap",
+            Self::Silence => "silence",
         }
     }
 }

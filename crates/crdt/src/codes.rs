@@ -69,6 +69,7 @@ pub(crate) fn notice_kind(value: NoticeKind) -> u8 {
         NoticeKind::Rejection => 0,
         NoticeKind::Resync => 1,
         NoticeKind::Gap => 2,
+        NoticeKind::Silence => 3,
     }
 }
 
@@ -77,6 +78,7 @@ pub(crate) fn to_notice_kind(code: u32) -> Option<NoticeKind> {
         0 => NoticeKind::Rejection,
         1 => NoticeKind::Resync,
         2 => NoticeKind::Gap,
+        3 => NoticeKind::Silence,
         _ => return None,
     })
 }

@@ -282,6 +282,7 @@ fn notice() -> impl Strategy<Value = NoticeChange> {
         NoticeKind::Rejection,
         NoticeKind::Resync,
         NoticeKind::Gap,
+        NoticeKind::Silence,
     ]);
     let reason = select(vec!["signature", "missing_block"]).prop_map(str::to_owned);
     let place = (option::of(did()), option::of(rev()), option::of(0..9_i64));

@@ -21,6 +21,7 @@ pub mod recording;
 pub mod replay;
 mod repo;
 pub mod resync;
+pub mod silence;
 pub mod summary;
 mod window;
 

@@ -83,6 +83,7 @@ impl Summary {
                 }
                 NoticeKind::Gap => self.gaps += 1,
                 NoticeKind::Resync => self.resyncs += 1,
+                NoticeKind::Silence => {}
             },
             Change::Account(_) | Change::Identity(_) | Change::Head(_) | Change::Cursor(_) => {}
         }

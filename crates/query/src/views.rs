@@ -12,7 +12,7 @@ pub(crate) struct SqlView {
 }
 
 /// All of them.
-pub(crate) const SQL_VIEWS: [SqlView; 4] = [
+pub(crate) const SQL_VIEWS: [SqlView; 5] = [
     SqlView {
         schema: "atproto",
         table: "accounts",
@@ -27,6 +27,11 @@ pub(crate) const SQL_VIEWS: [SqlView; 4] = [
         schema: "system",
         table: "resyncs",
         sql: RESYNCS,
+    },
+    SqlView {
+        schema: "system",
+        table: "silences",
+        sql: SILENCES,
     },
     SqlView {
         schema: "system",
@@ -82,7 +87,12 @@ FROM notices WHERE kind = 'rejection'";
 /// Which repositories wait for, or went through, a resync, and how far each attempt came.
 const RESYNCS: &str = "
 SELECT indexed_at, kind, reason, source, nullif(did, '') AS did, nullif(rev, '') AS rev, attempt, step
-FROM notices WHERE kind <> 'rejection'";
+FROM notices WHERE kind IN ('resync', 'gap')";
+
+/// Which collections fell silent at which source while it told of others, and whether they were heard again.
+const SILENCES: &str = "
+SELECT indexed_at, source, reason AS collection, step > 0 AS ended
+FROM notices WHERE kind = 'silence'";
 
 /// How far each source has been followed.
 const SOURCES: &str = "SELECT source, slice, generation, cursor, indexed_at FROM cursors";

@@ -285,7 +285,12 @@ fn notice(rng: &mut StdRng) -> NoticeChange {
     NoticeChange {
         kind: pick(
             rng,
-            &[NoticeKind::Rejection, NoticeKind::Resync, NoticeKind::Gap],
+            &[
+                NoticeKind::Rejection,
+                NoticeKind::Resync,
+                NoticeKind::Gap,
+                NoticeKind::Silence,
+            ],
         ),
         reason: pick(rng, &["signature", "missing_block"]).to_owned(),
         source: source(rng),
