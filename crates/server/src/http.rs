@@ -25,6 +25,14 @@ pub(crate) fn routes(engine: Arc<Engine>) -> Router {
         .route("/metrics", get(metrics))
 }
 
+/// The routes of a process that answers no queries: it is ready once it answers.
+pub(crate) fn routes_without_queries() -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(async || "ready\n"))
+        .route("/metrics", get(metrics))
+}
+
 async fn ready(State(engine): State<Arc<Engine>>) -> Response {
     match tokio::time::timeout(READY_TIMEOUT, engine.tables()).await {
         Ok(Ok(_)) => "ready\n".into_response(),

@@ -43,7 +43,8 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
-    health: tonic_health::server::HealthReporter,
+    /// Says to clients of gRPC that it stops; a process that answers no queries has none.
+    health: Option<tonic_health::server::HealthReporter>,
 }
 
 impl Server {
@@ -58,21 +59,7 @@ impl Server {
             token,
             engine,
         } = config;
-        let addresses = resolve(&listen).await?;
-        if let Some(open) = addresses.iter().find(|address| !address.ip().is_loopback())
-            && token.is_none()
-        {
-            return Err(ServeError::TokenMissing { address: *open });
-        }
-        let bound = async {
-            let listener = TcpListener::bind(addresses.as_slice()).await?;
-            let address = listener.local_addr()?;
-            Ok((listener, address))
-        };
-        let (listener, address) = bound
-            .await
-            .map_err(|source| ServeError::Bind { listen, source })?;
-        metrics::recorder();
+        let (listener, address) = bind(listen, token.as_ref()).await?;
         let (health, health_service) = tonic_health::server::health_reporter();
         let flight = FlightServiceServer::new(FlightSql::new(Arc::clone(&engine)))
             .max_decoding_message_size(REQUEST_BYTES_MAX);
@@ -86,7 +73,27 @@ impl Server {
             listener,
             address,
             router,
-            health,
+            health: Some(health),
+        })
+    }
+
+    /// Binds the port of a process that answers no queries: it has `/healthz`, `/readyz` and `/metrics` only.
+    ///
+    /// # Errors
+    /// As [`Server::bind`].
+    pub async fn bind_without_queries(
+        listen: String,
+        token: Option<Token>,
+    ) -> Result<Server, ServeError> {
+        let (listener, address) = bind(listen, token.as_ref()).await?;
+        let router = http::routes_without_queries()
+            .fallback(http::unknown)
+            .layer(middleware::from_fn_with_state(token, auth::gate));
+        Ok(Server {
+            listener,
+            address,
+            router,
+            health: None,
         })
     }
 
@@ -106,7 +113,9 @@ impl Server {
             router,
             health,
         } = self;
-        health.set_serving::<FlightServiceServer<FlightSql>>().await;
+        if let Some(health) = &health {
+            health.set_serving::<FlightServiceServer<FlightSql>>().await;
+        }
         tracing::info!(%address, "serving");
         // Without TCP_NODELAY a small answer waits for the client's delayed acknowledgement, 40 ms.
         let listener = listener.tap_io(|stream| {
@@ -117,9 +126,11 @@ impl Server {
         let stopping = shutdown.clone();
         let graceful = async move {
             stopping.cancelled().await;
-            health
-                .set_not_serving::<FlightServiceServer<FlightSql>>()
-                .await;
+            if let Some(health) = health {
+                health
+                    .set_not_serving::<FlightServiceServer<FlightSql>>()
+                    .await;
+            }
         };
         let serving = axum::serve(listener, router)
             .with_graceful_shutdown(graceful)
@@ -133,6 +144,29 @@ impl Server {
             () = upkeep() => Ok(()),
         }
     }
+}
+
+/// Binds the port and starts recording; refuses to be open to other machines without a token.
+async fn bind(
+    listen: String,
+    token: Option<&Token>,
+) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let addresses = resolve(&listen).await?;
+    if let Some(open) = addresses.iter().find(|address| !address.ip().is_loopback())
+        && token.is_none()
+    {
+        return Err(ServeError::TokenMissing { address: *open });
+    }
+    let bound = async {
+        let listener = TcpListener::bind(addresses.as_slice()).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    let bound = bound
+        .await
+        .map_err(|source| ServeError::Bind { listen, source })?;
+    metrics::recorder();
+    Ok(bound)
 }
 
 async fn resolve(listen: &str) -> Result<Vec<SocketAddr>, ServeError> {
