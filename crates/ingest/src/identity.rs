@@ -1,22 +1,56 @@
 //! Who may sign for a DID, where it lives and what it is called: documents by DID, asked for when they are needed.
 //!
-//! A document is what its directory said last; a refresh asks anew. What is recorded ([`Identities::fixed`]) never
-//! changes and nobody is asked.
+//! A document is what its directory said last ([`directory`]); a refresh asks anew. What is recorded
+//! ([`Identities::fixed`]) never changes and nobody is asked. What directories tell goes into the log ([`record`]), with
+//! the handle if it leads back to the DID ([`handle`]).
+
+mod directory;
+pub mod handle;
+pub mod record;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use atproto::{Did, DidDocument};
+use crdt::storage::Clock;
 use thiserror::Error;
 use tokio::sync::mpsc;
+use url::Url;
 
 use crate::did_docs::DidDocs;
+use crate::outbound::Outbound;
+
+use directory::Directory;
+use handle::Handles;
+
+pub use directory::REFRESH_INTERVAL;
+pub use handle::{HandleCheck, INVALID_HANDLE};
+pub use record::IdentityRecorder;
 
 /// Why there is no document of a DID.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ResolveError {
     /// There is none: whoever was asked knows of none, or there is nobody to ask.
     #[error("no DID document")]
     NotFound,
+    /// There was one; the DID was given up for good.
+    #[error("the DID is a tombstone")]
+    Tombstoned,
+    /// The DID is none that its method has: nobody was asked.
+    #[error("the DID is none that its method has")]
+    Malformed,
+    /// The DID's method is neither `plc` nor `web`: nobody can be asked.
+    #[error("the DID's method is neither plc nor web")]
+    UnknownMethod,
+    /// The answer is no DID document.
+    #[error("the directory's answer is no DID document")]
+    NoDocument,
+    /// The answer is another DID's document.
+    #[error("the directory's answer is another DID's document")]
+    OtherDid,
+    /// The directory refuses to answer, or may not be asked.
+    #[error("the DID's directory refuses to answer, or may not be asked")]
+    Refused,
     /// Whoever could tell does not answer now. Asking later may help.
     #[error("the DID's directory does not answer")]
     Unavailable,
@@ -34,7 +68,39 @@ impl ResolveError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NotFound => "no_did_document",
+            Self::Tombstoned => "did_tombstoned",
+            Self::Malformed => "did_malformed",
+            Self::UnknownMethod => "did_method_unknown",
+            Self::NoDocument => "did_document_malformed",
+            Self::OtherDid => "did_document_of_other",
+            Self::Refused => "did_document_refused",
             Self::Unavailable => "did_document_unavailable",
+        }
+    }
+}
+
+/// Which directory is asked, and how much is remembered.
+#[derive(Clone, Debug)]
+pub struct IdentitySettings {
+    /// The PLC directory.
+    pub plc_url: Url,
+    /// Who is asked where a handle leads, instead of DNS and the handle's own host.
+    pub handle_resolver: Option<Url>,
+    /// How many documents are remembered, about 600 bytes each.
+    pub cache_max: u64,
+    /// How long a document is believed.
+    pub cache_ttl: Duration,
+}
+
+impl IdentitySettings {
+    /// Settings for a PLC directory.
+    #[must_use]
+    pub fn of(plc_url: Url) -> Self {
+        Self {
+            plc_url,
+            handle_resolver: None,
+            cache_max: 500_000,
+            cache_ttl: Duration::from_secs(24 * 3600),
         }
     }
 }
@@ -49,6 +115,7 @@ pub struct Identities {
 #[derive(Clone, Debug)]
 enum DocumentSource {
     Fixed(Arc<DidDocs>),
+    Directory(Arc<Directory>, Handles),
 }
 
 impl Identities {
@@ -60,37 +127,86 @@ impl Identities {
         }
     }
 
+    /// Documents of directories, and who records them: it has to run, or what it would record is counted as lost.
+    #[must_use]
+    pub fn directory(
+        outbound: Outbound,
+        clock: Arc<dyn Clock>,
+        settings: &IdentitySettings,
+    ) -> (Self, IdentityRecorder) {
+        let handles = Handles::new(outbound.clone(), settings.handle_resolver.clone());
+        Self::with_handles(outbound, clock, settings, handles)
+    }
+
+    fn with_handles(
+        outbound: Outbound,
+        clock: Arc<dyn Clock>,
+        settings: &IdentitySettings,
+        handles: Handles,
+    ) -> (Self, IdentityRecorder) {
+        let (directory, told) = Directory::new(outbound, clock, settings);
+        let identities = Self {
+            source: DocumentSource::Directory(Arc::new(directory), handles),
+        };
+        let recorder = IdentityRecorder::new(identities.clone(), told);
+        (identities, recorder)
+    }
+
     /// The document of `did`: the one at hand, else asked for.
     ///
     /// # Errors
     /// [`ResolveError`]: whether there is none, or nobody answers.
-    #[allow(clippy::unused_async, reason = "a directory is asked over the network")]
     pub async fn resolve(&self, did: &Did) -> Result<Arc<DidDocument>, ResolveError> {
         match &self.source {
             DocumentSource::Fixed(docs) => docs.shared(did).ok_or(ResolveError::NotFound),
+            DocumentSource::Directory(directory, _) => directory.resolve(did).await,
         }
     }
 
     /// The document of `did`, asked for anew, at most once a minute for one DID: between, the one at hand.
     ///
     /// # Errors
-    /// As [`resolve`](Self::resolve).
+    /// As [`resolve`](Self::resolve); that nobody answers is an error here even if there is a document at hand.
     pub async fn refresh(&self, did: &Did) -> Result<Arc<DidDocument>, ResolveError> {
-        self.resolve(did).await
-    }
-
-    /// The document of `did` if it is at hand. Asks nobody.
-    #[allow(clippy::unused_async, reason = "as `resolve`")]
-    pub async fn at_hand(&self, did: &Did) -> Option<Arc<DidDocument>> {
         match &self.source {
-            DocumentSource::Fixed(docs) => docs.shared(did),
+            DocumentSource::Fixed(_) => self.resolve(did).await,
+            DocumentSource::Directory(directory, _) => directory.refresh(did).await,
         }
     }
 
-    /// Forgets what is at hand of `did`: its source says that it changed.
-    pub fn forget(&self, _did: &Did) {
+    /// The document of `did`, asked for anew as soon as a refresh may ask.
+    ///
+    /// # Errors
+    /// As [`refresh`](Self::refresh).
+    pub async fn renew(&self, did: &Did) -> Result<Arc<DidDocument>, ResolveError> {
+        match &self.source {
+            DocumentSource::Fixed(_) => self.resolve(did).await,
+            DocumentSource::Directory(directory, _) => directory.renew(did).await,
+        }
+    }
+
+    /// The document of `did` if it is at hand. Asks nobody.
+    pub async fn at_hand(&self, did: &Did) -> Option<Arc<DidDocument>> {
+        match &self.source {
+            DocumentSource::Fixed(docs) => docs.shared(did),
+            DocumentSource::Directory(directory, _) => directory.at_hand(did).await,
+        }
+    }
+
+    /// Forgets what is at hand of `did`: its source says that it changed. Within a minute of the last question it still
+    /// serves, so that nobody can make us ask without end.
+    pub fn forget(&self, did: &Did) {
         match &self.source {
             DocumentSource::Fixed(_) => {}
+            DocumentSource::Directory(directory, _) => directory.forget(did),
+        }
+    }
+
+    /// Whether the handle that `document` claims leads back to its DID. Of recorded documents nobody is asked.
+    pub async fn handle(&self, document: &DidDocument) -> HandleCheck {
+        match &self.source {
+            DocumentSource::Fixed(_) => HandleCheck::Unknown,
+            DocumentSource::Directory(_, handles) => Box::pin(handles.check(document)).await,
         }
     }
 }

@@ -26,7 +26,9 @@ pub mod summary;
 mod window;
 
 pub use did_docs::{DidDocs, DidDocsError};
-pub use identity::{Identities, IdentityQueue, ResolveError};
+pub use identity::{
+    HandleCheck, Identities, IdentityQueue, IdentityRecorder, IdentitySettings, ResolveError,
+};
 pub use import::ImportError;
 pub use intake::{Intake, name_of_file};
 pub use known::{Known, KnownByTables, KnownCursor, KnownError, KnownHead, NothingKnown};

@@ -10,6 +10,14 @@ const REJECTIONS: &str = "ingest_rejections_total";
 const RECORDS: &str = "ingest_records_total";
 /// Commits that did not join what their source delivered before.
 const GAPS: &str = "ingest_gaps_total";
+/// Questions for DID documents, by `outcome`.
+const DOCUMENTS: &str = "ingest_did_documents_asked_total";
+/// Handles that were checked, by `outcome`.
+const HANDLES: &str = "ingest_handles_checked_total";
+/// Documents that went into the log with their handles unchecked.
+const HANDLES_UNCHECKED: &str = "ingest_handles_unchecked_total";
+/// Documents that did not go into the log.
+const IDENTITIES_UNRECORDED: &str = "ingest_identities_unrecorded_total";
 
 /// Describes the metrics to the recorder that is installed.
 pub fn describe() {
@@ -26,6 +34,40 @@ pub fn describe() {
         GAPS,
         "Commits that did not join what their source delivered before."
     );
+    describe_identity();
+}
+
+fn describe_identity() {
+    metrics::describe_counter!(DOCUMENTS, "Questions for DID documents, by outcome.");
+    metrics::describe_counter!(HANDLES, "Handles that were checked, by outcome.");
+    metrics::describe_counter!(
+        HANDLES_UNCHECKED,
+        "Documents whose handles were not checked, since too many waited."
+    );
+    metrics::describe_counter!(
+        IDENTITIES_UNRECORDED,
+        "Documents whose host and handle went into no table, since too many waited."
+    );
+}
+
+/// Counts a question for a DID document.
+pub(crate) fn document_asked(outcome: &'static str) {
+    metrics::counter!(DOCUMENTS, "outcome" => outcome).increment(1);
+}
+
+/// Counts a handle that was checked.
+pub(crate) fn handle_checked(outcome: &'static str) {
+    metrics::counter!(HANDLES, "outcome" => outcome).increment(1);
+}
+
+/// Counts a document whose handle is not checked.
+pub(crate) fn handle_unchecked() {
+    metrics::counter!(HANDLES_UNCHECKED).increment(1);
+}
+
+/// Counts a document that does not go into the log.
+pub(crate) fn identity_unrecorded() {
+    metrics::counter!(IDENTITIES_UNRECORDED).increment(1);
 }
 
 /// Counts what happened between two summaries of one source.
