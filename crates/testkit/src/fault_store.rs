@@ -85,7 +85,7 @@ impl Gate {
         self.opened.add_permits(1);
     }
 
-    async fn pass(&self) {
+    pub(crate) async fn pass(&self) {
         self.arrived.add_permits(1);
         if let Ok(permit) = self.opened.acquire().await {
             permit.forget();

@@ -4,5 +4,6 @@
 //! Nothing of this runs in production, and nothing here reads a clock or a source of randomness that it was not given.
 
 pub mod fault_store;
+pub mod relay;
 pub mod repo;
 pub mod web;

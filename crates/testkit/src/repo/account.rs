@@ -66,6 +66,15 @@ impl Account {
         }
     }
 
+    /// Returns the same account under another handle.
+    #[must_use]
+    pub fn with_handle(&self, handle: Handle) -> Self {
+        Self {
+            handle,
+            ..self.clone()
+        }
+    }
+
     /// Returns the DID.
     #[must_use]
     pub fn did(&self) -> &Did {
@@ -129,9 +138,15 @@ impl Account {
         signature
     }
 
-    /// Returns the DID document.
+    /// Returns the DID document, with a host that nobody can reach.
     #[must_use]
     pub fn did_document(&self) -> serde_json::Value {
+        self.did_document_at("https://pds.example.com")
+    }
+
+    /// Returns the DID document that names `pds`, a URL, as the account's host.
+    #[must_use]
+    pub fn did_document_at(&self, pds: &str) -> serde_json::Value {
         let did = self.did.as_str();
         json!({
             "@context": ["https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1"],
@@ -146,7 +161,7 @@ impl Account {
             "service": [{
                 "id": "#atproto_pds",
                 "type": "AtprotoPersonalDataServer",
-                "serviceEndpoint": "https://pds.example.com",
+                "serviceEndpoint": pds,
             }],
         })
     }

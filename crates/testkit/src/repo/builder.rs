@@ -60,7 +60,7 @@ impl Write {
 }
 
 /// What is wrong with a CAR that [`RepoBuilder::car_with`] makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CarFlaw {
     /// Signed with another key.
     OtherKey,
@@ -133,6 +133,12 @@ impl RepoBuilder {
     #[must_use]
     pub fn rev(&self) -> Option<Tid> {
         self.head.as_ref().map(|head| head.rev)
+    }
+
+    /// Returns the CID of the last commit.
+    #[must_use]
+    pub fn commit_cid(&self) -> Option<Cid> {
+        self.head.as_ref().map(|head| head.commit)
     }
 
     /// Returns the tree's root after the last commit.

@@ -1,6 +1,6 @@
 //! A network of accounts that post, like, follow and delete, as one relay would send it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use atproto::{Cid, Frame, cbor};
 use rand::rngs::StdRng;
@@ -65,6 +65,8 @@ pub struct Network {
     random: StdRng,
     repos: Vec<RepoBuilder>,
     maker: RecordMaker,
+    /// Accounts that write nothing, by their place in `repos`.
+    silent: BTreeSet<usize>,
     seq: i64,
     at_us: i64,
 }
@@ -91,6 +93,7 @@ impl Network {
             random: StdRng::seed_from_u64(config.seed),
             repos,
             maker: RecordMaker::new(dids),
+            silent: BTreeSet::new(),
             seq: config.seq_first,
             at_us: config.start_us,
             config,
@@ -120,8 +123,17 @@ impl Network {
         self.repos.iter().map(account).collect()
     }
 
+    /// Lets the account at `index` of [`Network::repos`] write nothing, or write again.
+    pub fn silence(&mut self, index: usize, is_silent: bool) {
+        if is_silent {
+            self.silent.insert(index);
+        } else {
+            self.silent.remove(&index);
+        }
+    }
+
     /// Returns the next message's stamp and lets time pass.
-    fn stamp(&mut self) -> Stamp {
+    pub fn stamp(&mut self) -> Stamp {
         let stamp = Stamp {
             seq: self.seq,
             at_us: self.at_us,
@@ -137,11 +149,18 @@ impl Network {
     }
 
     /// Returns the next message.
+    ///
+    /// # Panics
+    /// If all accounts are silent.
     pub fn message(&mut self) -> Message {
         let stamp = self.stamp();
         // Some accounts write far more than others.
         let uniform: f64 = self.random.random();
         let who = ((uniform.powi(2) * self.repos.len() as f64) as usize).min(self.repos.len() - 1);
+        let who = (who..self.repos.len())
+            .chain(0..who)
+            .find(|who| !self.silent.contains(who))
+            .expect("an account that writes");
         if self.repos[who].rev().is_some()
             && self.random.random_ratio(self.config.other_per_mille, 1000)
         {
