@@ -22,6 +22,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("car", targets::car::car),
     ("cbor", targets::cbor::cbor),
     ("cid", targets::cid::cid),
+    ("coverage", targets::coverage::coverage),
     ("datetime", targets::datetime::datetime),
     ("did_document", targets::did_document::did_document),
     ("frame", targets::frame::frame),

@@ -62,10 +62,7 @@ fn bytes_of(change: &Change) -> usize {
                 let rkey = c.rkey.as_ref().map_or(0, |rkey| rkey.as_str().len());
                 c.did.as_str().len() + rkey + 72
             }
-            Change::Floor(c) => {
-                let names = c.collections.iter().map(|nsid| nsid.as_str().len());
-                c.did.as_str().len() + names.sum::<usize>()
-            }
+            Change::Floor(c) => c.did.as_str().len() + c.coverage.text_bytes(),
             Change::Account(c) => c.did.as_str().len(),
             Change::Identity(c) => c.did.as_str().len() + c.pds.as_ref().map_or(0, String::len),
             Change::Cursor(c) => c.source.len() + c.slice.len(),

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use atproto::{Action, Cid, Did, Handle, Nsid, RecordKey, Tid, Verification};
 use bytes::Bytes;
 
+use crate::coverage::Coverage;
+
 /// A point in time: microseconds since the epoch, UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Micros(pub i64);
@@ -108,8 +110,8 @@ pub struct FloorChange {
     pub did: Did,
     /// The floor: what is written at this rev lives.
     pub rev: Tid,
-    /// The collections that it covers, sorted and without duplicates; empty covers all.
-    pub collections: Vec<Nsid>,
+    /// The collections that it covers.
+    pub coverage: Coverage,
     /// Who delivered it.
     pub delivery: Delivery,
 }

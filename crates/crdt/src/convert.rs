@@ -12,6 +12,7 @@ use crate::change::{
     AccountChange, Body, Change, Delivery, EventChange, EventKind, FloorChange, HeadChange,
     IdentityChange, Micros, RecordChange,
 };
+use crate::coverage::Coverage;
 
 /// The changes of a commit: its records, one event per operation, and the source's new head of the repo.
 ///
@@ -68,12 +69,17 @@ pub fn changes_of_commit(commit: &VerifiedCommit, delivery: &Delivery) -> Vec<Ch
     changes
 }
 
-/// The changes of a whole repository: its records as writes at its rev, its head, and last, if its signature was
-/// verified, the floor. An archive raises no floor and tells of no head: nobody signed it.
+/// The changes of a whole repository: its records that `coverage` covers as writes at its rev, its head, and last, if
+/// its signature was verified, the floor of that coverage. An archive raises no floor and tells of no head: nobody
+/// signed it.
 ///
 /// The floor must be appended after the rest, under the same writer id; in one batch it may stand with them.
 #[must_use]
-pub fn changes_of_repo(repo: &VerifiedRepo, delivery: &Delivery) -> Vec<Change> {
+pub fn changes_of_repo(
+    repo: &VerifiedRepo,
+    coverage: &Coverage,
+    delivery: &Delivery,
+) -> Vec<Change> {
     let delivery = Delivery {
         verification: repo.verification(),
         ..delivery.clone()
@@ -81,6 +87,7 @@ pub fn changes_of_repo(repo: &VerifiedRepo, delivery: &Delivery) -> Vec<Change> 
     let mut changes: Vec<Change> = repo
         .records()
         .iter()
+        .filter(|record| coverage.covers(record.collection.as_str()))
         .map(|record| {
             Change::Record(RecordChange {
                 did: repo.did().clone(),
@@ -107,7 +114,7 @@ pub fn changes_of_repo(repo: &VerifiedRepo, delivery: &Delivery) -> Vec<Change> 
         changes.push(Change::Floor(FloorChange {
             did: repo.did().clone(),
             rev: repo.rev(),
-            collections: Vec::new(),
+            coverage: coverage.clone(),
             delivery,
         }));
     }

@@ -16,6 +16,7 @@ use crate::change::{
     AccountChange, Body, Change, CursorChange, Delivery, EventChange, EventKind, FloorChange,
     HeadChange, IdentityChange, Micros, NoticeChange, NoticeKind, RecordChange,
 };
+use crate::coverage::{Coverage, Pattern};
 use crate::merge::{MergeKey, believed_time};
 
 /// The arrival around which all generated times lie, µs since the epoch.
@@ -159,15 +160,25 @@ fn record() -> impl Strategy<Value = RecordChange> {
 }
 
 fn floor() -> impl Strategy<Value = FloorChange> {
-    let collections = prop::collection::btree_set(collection(), 0..2);
-    (did(), rev(), collections, delivery()).prop_map(|(did, rev, collections, delivery)| {
-        FloorChange {
-            did,
-            rev,
-            collections: collections.into_iter().collect(),
-            delivery,
-        }
+    (did(), rev(), coverage(), delivery()).prop_map(|(did, rev, coverage, delivery)| FloorChange {
+        did,
+        rev,
+        coverage,
+        delivery,
     })
+}
+
+/// All, one collection, prefixes that include each other, and with or without exclusions.
+fn coverage() -> impl Strategy<Value = Coverage> {
+    let texts = vec![
+        "",
+        "app.bsky.feed.post",
+        "app.bsky.* com.example.thing",
+        "app.*",
+        "app.* !app.bsky.feed.post",
+        "!com.example.thing",
+    ];
+    select(texts).prop_map(|text| text.parse().expect("a coverage"))
 }
 
 fn event() -> impl Strategy<Value = EventChange> {
@@ -307,13 +318,15 @@ fn notice() -> impl Strategy<Value = NoticeChange> {
 }
 
 /// What must occur in generated histories, by the names that [`count_situations`] counts under.
-pub const SITUATIONS: [&str; 6] = [
+pub const SITUATIONS: [&str; 8] = [
     "equal revs",
     "late creates after deletes",
     "resyncs in the middle",
     "equivocation",
     "skewed account times",
     "duplicates",
+    "patterns and exclusions",
+    "overlapping floors that disagree",
 ];
 
 /// Adds to `seen` how often each of [`SITUATIONS`] occurs in a history, in the order in which it is told.
@@ -323,11 +336,18 @@ pub fn count_situations(told: &[&Change], seen: &mut BTreeMap<&'static str, u32>
     };
     let mut identities = HashSet::new();
     let mut records = HashMap::<MergeKey, Vec<&RecordChange>>::new();
+    let mut floors = Vec::<&FloorChange>::new();
     let mut commits = HashMap::<(&Did, Tid), HashSet<Cid>>::new();
     for (at, change) in told.iter().enumerate() {
         count(5, usize::from(!identities.insert(change.identity())));
         match change {
             Change::Record(record) => {
+                let of_repo = floors.iter().filter(|floor| floor.did == record.did);
+                let (dead, spared): (Vec<&FloorChange>, Vec<&FloorChange>) = of_repo
+                    .copied()
+                    .filter(|floor| floor.coverage.covers(record.collection.as_str()))
+                    .partition(|floor| floor.covers(record));
+                count(7, usize::from(!dead.is_empty() && !spared.is_empty()));
                 let before = records.entry(record.key()).or_default();
                 let equal =
                     |other: &&&RecordChange| other.rev == record.rev && other.body != record.body;
@@ -342,6 +362,15 @@ pub fn count_situations(told: &[&Change], seen: &mut BTreeMap<&'static str, u32>
                 let kills = |change: &&Change| matches!(change, Change::Record(record) if floor.covers(record));
                 let is_amid = told[..at].iter().any(kills) && told[at..].iter().any(kills);
                 count(2, usize::from(is_amid));
+                let coverage = &floor.coverage;
+                let is_pattern = |pattern: &Pattern| matches!(pattern, Pattern::Prefix(_));
+                count(
+                    6,
+                    usize::from(
+                        coverage.include().iter().any(is_pattern) || !coverage.exclude().is_empty(),
+                    ),
+                );
+                floors.push(floor);
             }
             Change::Head(head) => {
                 let commits = commits.entry((&head.did, head.rev)).or_default();

@@ -99,12 +99,8 @@ impl Hash {
                 .text(did.as_str())
                 .text(Nsid::as_str(collection))
                 .text(RecordKey::as_str(rkey)),
-            MergeKey::Floor { did, collections } => {
-                self.u8(2).text(did.as_str()).u64(collections.len() as u64);
-                for collection in collections {
-                    self.text(collection.as_str());
-                }
-                self
+            MergeKey::Floor { did, coverage } => {
+                self.u8(2).text(did.as_str()).text(&coverage.to_string())
             }
             MergeKey::Event(id) => self.u8(3).bytes(id),
             MergeKey::Account { did, source } => self.u8(4).text(did.as_str()).text(source),

@@ -13,6 +13,7 @@ pub mod change;
 pub mod change_log;
 mod codes;
 pub mod convert;
+pub mod coverage;
 #[cfg(any(test, feature = "generate"))]
 pub mod generate;
 mod identity;
@@ -32,5 +33,6 @@ pub use change_log::{AppendError, ChangeLog};
 pub use convert::{
     changes_of_account, changes_of_commit, changes_of_identity, changes_of_repo, changes_of_sync,
 };
+pub use coverage::{Coverage, CoverageError, Pattern};
 pub use merge::{MergeKey, Order};
 pub use section::{DecodeError, decode_section};

@@ -19,6 +19,7 @@ use crate::change::{
     AccountChange, Change, EventChange, FloorChange, IdentityChange, Micros, NoticeChange,
     NoticeKind, RecordChange,
 };
+use crate::coverage::Coverage;
 use crate::identity::Hash;
 
 /// How far ahead of its arrival a source's clock is believed.
@@ -40,8 +41,8 @@ pub enum MergeKey {
     Floor {
         /// The repo.
         did: Did,
-        /// The collections; empty for all.
-        collections: Vec<Nsid>,
+        /// The collections.
+        coverage: Coverage,
     },
     /// An event, by [`EventChange::id`].
     Event([u8; 16]),
@@ -212,10 +213,10 @@ pub fn winner<'a>(first: &'a Change, second: &'a Change) -> &'a Change {
 
 /// Whether a record or tombstone of the floor's repo, at `rev` in `collection`, is dead by that floor.
 ///
-/// `collections` are those that the floor covers, empty for all.
+/// `coverage` is the floor's. Of several floors of one repo each kills what it covers, whatever the others spare.
 #[must_use]
-pub fn floor_covers(floor: Tid, collections: &[Nsid], collection: &Nsid, rev: Tid) -> bool {
-    rev < floor && (collections.is_empty() || collections.contains(collection))
+pub fn floor_covers(floor: Tid, coverage: &Coverage, collection: &Nsid, rev: Tid) -> bool {
+    rev < floor && coverage.covers(collection.as_str())
 }
 
 /// The time at which a state that claims `time` takes effect: at most five minutes after it arrived.
@@ -270,7 +271,7 @@ impl FloorChange {
     pub fn key(&self) -> MergeKey {
         MergeKey::Floor {
             did: self.did.clone(),
-            collections: self.collections.clone(),
+            coverage: self.coverage.clone(),
         }
     }
 
@@ -278,7 +279,7 @@ impl FloorChange {
     #[must_use]
     pub fn covers(&self, record: &RecordChange) -> bool {
         self.did == record.did
-            && floor_covers(self.rev, &self.collections, &record.collection, record.rev)
+            && floor_covers(self.rev, &self.coverage, &record.collection, record.rev)
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::btree_map::Entry;
 use atproto::{Did, Nsid, Tid};
 
 use crate::change::{Change, FloorChange, RecordChange};
+use crate::coverage::Coverage;
 use crate::merge::{MergeKey, Order};
 
 /// The state that some changes add up to, in whatever order and however often they were applied.
@@ -83,7 +84,7 @@ impl Model {
     #[must_use]
     pub fn floor(&self, did: &Did, collection: &Nsid) -> Option<Tid> {
         self.floors(did)
-            .filter(|floor| floor.collections.is_empty() || floor.collections.contains(collection))
+            .filter(|floor| floor.coverage.covers(collection.as_str()))
             .map(|floor| floor.rev)
             .max()
     }
@@ -96,7 +97,7 @@ impl Model {
     fn floors(&self, did: &Did) -> impl Iterator<Item = &FloorChange> {
         let least = MergeKey::Floor {
             did: did.clone(),
-            collections: Vec::new(),
+            coverage: Coverage::default(),
         };
         self.winners
             .range(least..)

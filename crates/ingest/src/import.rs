@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use atproto::{Car, Commit, Did, PublicKey, VerifiedRepo, VerifyError, verify_repo};
 use crdt::storage::WriterId;
-use crdt::{AppendError, Change, ChangeBatch, Delivery, Micros, NoticeChange, changes_of_repo};
+use crdt::{
+    AppendError, Change, ChangeBatch, Coverage, Delivery, Micros, NoticeChange, changes_of_repo,
+};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -199,7 +201,7 @@ fn changes_of_car(
         verification: repo.verification(),
     };
     let mut changes = problems(&repo, source, arrival);
-    changes.extend(changes_of_repo(&repo, &delivery));
+    changes.extend(changes_of_repo(&repo, &Coverage::default(), &delivery));
     (arrival, Ok(changes))
 }
 

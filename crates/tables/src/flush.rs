@@ -17,6 +17,7 @@ use roaring::RoaringBitmap;
 use storage::{Apply, ApplyError, CommitKind, Draft, LogListing, Position, Root, Took};
 
 use crate::error::TablesError;
+use crate::floors::Floors;
 use crate::judge::columns_of;
 use crate::judge::{News, Verdict, apply_floors, judge, judge_against, known_floors};
 use crate::key::{keys, orders};
@@ -25,7 +26,7 @@ use crate::partition;
 use crate::publish::{self, Edit, Placed, failed};
 use crate::schema::{TableDef, TableKind};
 use crate::segment::{SegmentEntry, SegmentKind, SegmentWriter};
-use crate::tail::{Floors, SortedRows, Tail, TailObject};
+use crate::tail::{SortedRows, Tail, TailObject};
 use crate::view::Tables;
 
 /// When a tail is flushed, and how much at once.

@@ -10,19 +10,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crdt::atproto::Tid;
+use crdt::{Coverage, Pattern};
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 use storage::Bucket;
 
 use crate::cache::Cache;
-use crate::error::TablesError;
+use crate::error::{FormatError, TablesError};
+use crate::floors::Floors;
 use crate::key::{split_text, text_prefix};
 use crate::manifest::SegmentSet;
 use crate::schema::{TableDef, TableKind};
 use crate::segment::{
-    Columns, Prefix, SegmentEntry, SegmentKind, SegmentReader, find_keys, find_prefixes,
+    Columns, Found, Prefix, SegmentEntry, SegmentKind, SegmentReader, find_keys, find_prefixes,
 };
-use crate::tail::{Floors, SortedRows, TOMBSTONE_ORDER};
+use crate::tail::{SortedRows, TOMBSTONE_ORDER};
 use crate::view::{Tables, physical_name};
 
 /// Segments that are read at once.
@@ -95,7 +97,7 @@ pub async fn judge(
     segments: &[Arc<SegmentEntry>],
 ) -> Result<Verdict, TablesError> {
     let probes = Probes::new(&news);
-    let (prefixes, revs) = floor_prefixes(def, floors);
+    let (prefixes, covered) = floor_prefixes(def, floors);
     let mut verdict = Verdict::default();
     if probes.keys.is_empty() && prefixes.is_empty() {
         return Ok(verdict);
@@ -132,7 +134,7 @@ pub async fn judge(
             }
         }
         for found in fronts.found {
-            if found.order < revs[found.probe] {
+            if covered[found.probe].kills(def, &found) {
                 dead.insert(found.row);
             }
         }
@@ -227,11 +229,17 @@ pub async fn known_floors(
         let reader: SegmentReader = cache.reader(bucket, entry).await?;
         let lookup = find_prefixes(&reader, columns_of(def, entry.kind), &prefixes).await?;
         for found in lookup.found {
-            let scope = split_text(&found.key).and_then(|(_, rest)| split_text(rest));
+            let coverage = split_text(&found.key)
+                .and_then(|(_, rest)| split_text(rest))
+                .and_then(|(scope, _)| Coverage::from_canonical(&scope));
             let rev = split_text(&found.order).and_then(|(rev, _)| rev.parse::<Tid>().ok());
-            if let (Some((scope, _)), Some(rev)) = (scope, rev) {
-                floors.raise(&dids[found.probe], &scope, rev);
-            }
+            let (Some(coverage), Some(rev)) = (coverage, rev) else {
+                return Err(TablesError::Damaged {
+                    path: entry.path.clone(),
+                    source: FormatError::Field { field: "scope" },
+                });
+            };
+            floors.raise(&dids[found.probe], coverage, rev);
         }
     }
     Ok(floors)
@@ -259,24 +267,61 @@ fn first_column(text: &str) -> Prefix {
     }
 }
 
-/// For each new floor that concerns `def`: the front of the keys that it covers, and the rev as an order.
-fn floor_prefixes(def: &TableDef, floors: &Floors) -> (Vec<Prefix>, Vec<Vec<u8>>) {
-    let (mut prefixes, mut revs) = (Vec::new(), Vec::new());
+/// What a floor kills among the rows that one of its prefixes finds.
+struct Covered<'a> {
+    coverage: &'a Coverage,
+    /// The floor's rev as an order.
+    rev: Vec<u8>,
+}
+
+impl Covered<'_> {
+    fn kills(&self, def: &TableDef, found: &Found) -> bool {
+        let is_covered = match &def.kind {
+            TableKind::Untyped => split_text(&found.key)
+                .and_then(|(_, rest)| split_text(rest))
+                .is_some_and(|(collection, _)| self.coverage.covers(&collection)),
+            // A table of one collection, and the floor was taken because it covers that.
+            _ => true,
+        };
+        is_covered && found.order < self.rev
+    }
+}
+
+/// For each new floor that concerns `def`: the fronts of the keys among which it kills, and which.
+fn floor_prefixes<'a>(def: &TableDef, floors: &'a Floors) -> (Vec<Prefix>, Vec<Covered<'a>>) {
+    let (mut prefixes, mut covered) = (Vec::new(), Vec::new());
     if !def.is_records() {
-        return (prefixes, revs);
+        return (prefixes, covered);
     }
-    for (did, scope, rev) in floors.iter() {
-        let mut prefix = first_column(did);
-        match &def.kind {
-            TableKind::Untyped if !scope.is_empty() => prefix.bytes.extend(text_prefix(scope)),
-            TableKind::Untyped => {}
-            _ if scope.is_empty() || scope == def.name.table => {}
-            _ => continue,
+    for (did, coverage, rev) in floors.iter() {
+        let is_untyped = matches!(def.kind, TableKind::Untyped);
+        let fronts: Vec<Vec<u8>> = if is_untyped && !coverage.include().is_empty() {
+            coverage.include().iter().map(front_of).collect()
+        } else if is_untyped || coverage.covers(&def.name.table) {
+            vec![Vec::new()]
+        } else {
+            continue;
+        };
+        for front in fronts {
+            let mut prefix = first_column(did);
+            prefix.bytes.extend(front);
+            prefixes.push(prefix);
+            covered.push(Covered {
+                coverage,
+                rev: text_prefix(&rev.to_string()),
+            });
         }
-        prefixes.push(prefix);
-        revs.push(text_prefix(&rev.to_string()));
     }
-    (prefixes, revs)
+    (prefixes, covered)
+}
+
+/// The front of a key's column `collection` where a pattern matches.
+fn front_of(pattern: &Pattern) -> Vec<u8> {
+    match pattern {
+        Pattern::Collection(nsid) => text_prefix(nsid.as_str()),
+        // Text without its end: what begins with it. An NSID has no byte that the encoding changes.
+        Pattern::Prefix(front) => front.as_bytes().to_vec(),
+    }
 }
 
 fn may_touch(entry: &SegmentEntry, probes: &Probes<'_>, prefixes: &[Prefix]) -> bool {

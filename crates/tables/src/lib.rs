@@ -13,6 +13,7 @@ mod builtin_lexicons;
 pub mod cache;
 pub mod compactor;
 pub mod error;
+pub mod floors;
 pub mod flush;
 pub mod judge;
 pub mod key;

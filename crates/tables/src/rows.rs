@@ -1,9 +1,7 @@
 //! Merged changes as rows of the internal tables: accounts, identities, events, heads, floors, cursors, notices, and the
 //! tombstones of records. Live records are made by [`crate::shred`].
 //!
-//! One row per change, in the order of the changes; a floor of several collections is one row for each, `scope` naming
-//! it, and one of all collections is one row with an empty `scope`. So two floors of unlike sets may give rows of one
-//! key: the higher order stays, as everywhere.
+//! One row per change, in the order of the changes. A floor's `scope` is its coverage's text, empty for all collections.
 
 #[cfg(test)]
 mod tests;
@@ -164,23 +162,13 @@ fn heads(rows: &Rows<'_, HeadChange>) -> Vec<ArrayRef> {
 }
 
 fn floors(rows: &Rows<'_, FloorChange>) -> Vec<ArrayRef> {
-    let scopes = |c: &FloorChange| match c.collections.as_slice() {
-        [] => vec![String::new()],
-        some => some.iter().map(ToString::to_string).collect(),
-    };
-    let scoped: Vec<(&FloorChange, String)> = rows
-        .0
-        .iter()
-        .flat_map(|&c| scopes(c).into_iter().map(move |scope| (c, scope)))
-        .collect();
-    let rows = Rows(scoped.iter().collect());
     vec![
-        rows.text(|(c, _)| c.did.as_str()),
-        rows.text(|(_, scope)| scope.as_str()),
-        rows.text(|(c, _)| c.rev.to_string()),
-        rows.text(|(c, _)| Arc::clone(&c.delivery.source)),
-        rows.text(|(c, _)| c.delivery.verification.as_str()),
-        rows.time(|(c, _)| c.delivery.indexed_at),
+        rows.text(|c| c.did.as_str()),
+        rows.text(|c| c.coverage.to_string()),
+        rows.text(|c| c.rev.to_string()),
+        rows.text(|c| Arc::clone(&c.delivery.source)),
+        rows.text(|c| c.delivery.verification.as_str()),
+        rows.time(|c| c.delivery.indexed_at),
     ]
 }
 

@@ -8,11 +8,11 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::concat_batches;
-use crdt::atproto::{Did, Nsid, Tid};
 use crdt::{Change, MergeKey, Order, section::kind};
 use storage::{LogObject, Position, Section, Seq, WriterId};
 
 use crate::error::TablesError;
+use crate::floors::Floors;
 use crate::key::{Keys, keys, orders};
 use crate::rows;
 use crate::schema::{Catalog, TableDef, TableKind};
@@ -135,47 +135,6 @@ impl TailObject {
     }
 }
 
-/// Repo floors: by did, for all collections or for one.
-#[derive(Clone, Debug, Default)]
-pub struct Floors {
-    by_did: HashMap<String, BTreeMap<String, Tid>>,
-}
-
-impl Floors {
-    /// Raises the floor of `did` for `scope` (empty: all collections) to `rev`.
-    pub fn raise(&mut self, did: &str, scope: &str, rev: Tid) {
-        let floor = self
-            .by_did
-            .entry(did.to_owned())
-            .or_default()
-            .entry(scope.to_owned())
-            .or_insert(rev);
-        *floor = (*floor).max(rev);
-    }
-
-    /// The floor below which records of `did` in `collection` are dead.
-    #[must_use]
-    pub fn of(&self, did: &str, collection: &str) -> Option<Tid> {
-        let scopes = self.by_did.get(did)?;
-        scopes.get("").copied().max(scopes.get(collection).copied())
-    }
-
-    /// Every floor, as (did, scope, rev).
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, Tid)> {
-        self.by_did.iter().flat_map(|(did, scopes)| {
-            scopes
-                .iter()
-                .map(|(scope, rev)| (did.as_str(), scope.as_str(), *rev))
-        })
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.by_did.is_empty()
-    }
-}
-
 /// Rows of one table, one a key, in key order, with their keys and orders.
 #[derive(Clone, Debug)]
 pub struct SortedRows {
@@ -239,7 +198,7 @@ impl Tail {
             for changes in object.pick(|section, _| section == kind::FLOORS)? {
                 for change in changes.iter() {
                     if let Change::Floor(floor) = change {
-                        raise(&mut floors, &floor.did, &floor.collections, floor.rev);
+                        floors.raise(floor.did.as_str(), floor.coverage.clone(), floor.rev);
                     }
                 }
             }
@@ -346,15 +305,6 @@ fn shred(def: &TableDef, records: &[RecordRow<'_>]) -> Result<RecordBatch, Table
     }
     batches.push(shredder.finish().batch);
     Ok(concat_batches(&def.schema, &batches)?)
-}
-
-fn raise(floors: &mut Floors, did: &Did, collections: &[Nsid], rev: Tid) {
-    if collections.is_empty() {
-        floors.raise(did.as_str(), "", rev);
-    }
-    for collection in collections {
-        floors.raise(did.as_str(), collection.as_str(), rev);
-    }
 }
 
 /// The section kind that holds a table's changes; records have one section a collection.

@@ -17,11 +17,12 @@ use tokio::sync::OnceCell;
 
 use crate::cache::Cache;
 use crate::error::TablesError;
+use crate::floors::Floors;
 use crate::judge::{News, judge_against};
 use crate::manifest::SegmentSet;
 use crate::schema::{Catalog, TableDef, TableName};
 use crate::segment::{SegmentEntry, SegmentKind};
-use crate::tail::{Floors, Tail};
+use crate::tail::Tail;
 
 /// Log objects that are read at once.
 const READS_MAX: usize = 16;

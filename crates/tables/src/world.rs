@@ -129,7 +129,7 @@ pub(crate) fn floor(repo: usize, rev: usize) -> Change {
     Change::Floor(FloorChange {
         did: did(repo),
         rev: tid(rev),
-        collections: Vec::new(),
+        coverage: crdt::Coverage::default(),
         delivery: delivery(),
     })
 }

@@ -6,6 +6,7 @@ pub(crate) mod body;
 pub(crate) mod car;
 pub(crate) mod cbor;
 pub(crate) mod cid;
+pub(crate) mod coverage;
 pub(crate) mod datetime;
 pub(crate) mod did_document;
 pub(crate) mod frame;

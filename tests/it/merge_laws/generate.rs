@@ -6,7 +6,7 @@ use std::sync::Arc;
 use atproto::{Action, Cid, Did, Nsid, RecordKey, Tid, Value, Verification};
 use crdt::{
     AccountChange, Body, Change, CursorChange, Delivery, EventChange, EventKind, FloorChange,
-    HeadChange, IdentityChange, Micros, NoticeChange, NoticeKind, RecordChange,
+    HeadChange, IdentityChange, Micros, NoticeChange, NoticeKind, Pattern, RecordChange,
 };
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -20,6 +20,16 @@ const COLLECTIONS: [&str; 4] = [
     "app.bsky.feed.like",
     "app.bsky.actor.profile",
     "com.example.thing",
+];
+/// All, some by name, by prefix, and less some; they overlap.
+const COVERAGES: [&str; 7] = [
+    "",
+    "app.bsky.feed.post com.example.thing",
+    "app.bsky.actor.profile",
+    "app.bsky.feed.*",
+    "app.* !app.bsky.feed.like",
+    "!com.example.thing",
+    "com.* !com.example.other",
 ];
 const RKEYS: [&str; 5] = [
     "3mptbyplj5d2a",
@@ -83,7 +93,7 @@ fn resync(rng: &mut StdRng, changes: &[Change]) -> Vec<Change> {
     again.push(Change::Floor(FloorChange {
         did,
         rev,
-        collections: Vec::new(),
+        coverage: crdt::Coverage::default(),
         delivery: delivery(rng),
     }));
     again
@@ -178,15 +188,10 @@ fn record(rng: &mut StdRng) -> RecordChange {
 }
 
 fn floor(rng: &mut StdRng) -> FloorChange {
-    let mut collections: Vec<Nsid> = (0..rng.random_range(0..3))
-        .map(|_| collection(rng))
-        .collect();
-    collections.sort();
-    collections.dedup();
     FloorChange {
         did: did(rng),
         rev: rev(rng),
-        collections,
+        coverage: pick(rng, &COVERAGES).parse().expect("a coverage"),
         delivery: delivery(rng),
     }
 }
@@ -371,7 +376,32 @@ impl Situations {
         self.add("a record below a floor that came before it", is_after);
         self.add(
             "a floor of some collections",
-            floors.iter().any(|floor| !floor.collections.is_empty()),
+            floors.iter().any(|floor| !floor.coverage.is_everything()),
+        );
+        let is_pattern = |pattern: &Pattern| matches!(pattern, Pattern::Prefix(_));
+        self.add(
+            "a floor by patterns",
+            floors
+                .iter()
+                .any(|floor| floor.coverage.include().iter().any(is_pattern)),
+        );
+        self.add(
+            "a floor with exclusions",
+            floors
+                .iter()
+                .any(|floor| !floor.coverage.exclude().is_empty()),
+        );
+        let is_torn = |record: &&RecordChange| {
+            let covers = |floor: &&&FloorChange| {
+                floor.did == record.did && floor.coverage.covers(record.collection.as_str())
+            };
+            let mut covering = floors.iter().filter(covers);
+            covering.clone().any(|floor| floor.covers(record))
+                && covering.any(|floor| !floor.covers(record))
+        };
+        self.add(
+            "a record between overlapping floors",
+            records.iter().any(is_torn),
         );
     }
 }

@@ -1,6 +1,5 @@
 //! A table's rows as sorted text, from a view and from the model: every column that is no observation.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -8,7 +7,6 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use crdt::Change;
 use crdt::merge_model::Model;
 use futures::TryStreamExt;
-use tables::key::{keys, orders};
 use tables::rows::rows_of;
 use tables::schema::{Catalog, TableDef};
 use tables::segment::read_live;
@@ -65,20 +63,7 @@ pub(crate) fn of_model(model: &Model, catalog: &Catalog, def: &TableDef) -> Vec<
             .collect();
         arrow::compute::concat_batches(&def.schema, &batches).expect("batches of one schema")
     };
-    // Floors of several sets of collections give rows of one key: the higher order stays.
-    let (keys, orders) = (
-        keys(&batch, def.key).expect("keys"),
-        orders(&batch, def.order).expect("orders"),
-    );
-    let mut winners: BTreeMap<&[u8], usize> = BTreeMap::new();
-    for row in 0..batch.num_rows() {
-        let winner = winners.entry(keys.get(row)).or_insert(row);
-        if orders.get(row) > orders.get(*winner) {
-            *winner = row;
-        }
-    }
-    let all = render(def, &batch);
-    let mut rows: Vec<String> = winners.into_values().map(|row| all[row].clone()).collect();
+    let mut rows = render(def, &batch);
     rows.sort_unstable();
     rows
 }

@@ -98,7 +98,7 @@ fn a_relay_that_reorders_operations_tells_the_same_events() {
 #[test]
 fn an_archive_gives_rows_but_no_head_and_no_floor() {
     let repo = verify_repo(REPO, None, NOW_US).expect("a whole repository");
-    let changes = changes_of_repo(&repo, &delivery(1));
+    let changes = changes_of_repo(&repo, &Coverage::default(), &delivery(1));
     let mut found = BTreeSet::new();
     for change in &changes {
         let Change::Record(record) = change else {
@@ -111,6 +111,25 @@ fn an_archive_gives_rows_but_no_head_and_no_floor() {
     }
     let expected = REPO_RECORDS.lines().map(str::to_owned).collect();
     assert_eq!(found, expected);
+}
+
+#[test]
+fn a_covered_part_of_a_repository_is_what_is_covered() {
+    let repo = verify_repo(REPO, None, NOW_US).expect("a whole repository");
+    let count = |coverage: &str| {
+        let coverage = coverage.parse().expect("a coverage");
+        changes_of_repo(&repo, &coverage, &delivery(1)).len()
+    };
+    let posts = REPO_RECORDS
+        .lines()
+        .filter(|line| line.starts_with("app.bsky.feed.post/"))
+        .count();
+    assert!(posts > 0);
+    assert_eq!(count("app.bsky.feed.post"), posts);
+    assert_eq!(
+        count("!app.bsky.feed.post"),
+        REPO_RECORDS.lines().count() - posts
+    );
 }
 
 #[test]

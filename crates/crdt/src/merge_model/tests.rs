@@ -102,7 +102,7 @@ fn a_floor_kills_what_is_below_it_whenever_it_comes() {
     let mut model = Model::default();
     model.apply(&record(0, 4, Some(body_of(1))));
     model.apply(&record(1, 4, Some(body_of(1))));
-    model.apply(&floor(0, 5, &[]));
+    model.apply(&floor(0, 5, ""));
     assert_eq!(model.records().count(), 1, "the other repo's");
     model.apply(&record(0, 3, Some(body_of(1))));
     model.apply(&record(0, 5, Some(body_of(2))));
@@ -117,23 +117,50 @@ fn a_floor_kills_what_is_below_it_whenever_it_comes() {
 fn a_floor_of_some_collections_spares_the_others() {
     let mut model = Model::default();
     model.apply(&record(0, 4, Some(body_of(1))));
-    model.apply(&floor(0, 5, &["com.example.thing"]));
+    model.apply(&floor(0, 5, "com.example.thing"));
     assert_eq!(model.records().count(), 1);
-    model.apply(&floor(0, 5, &["app.bsky.feed.post", "com.example.thing"]));
+    model.apply(&floor(0, 5, "app.bsky.feed.post com.example.thing"));
     assert_eq!(model.records().count(), 0);
+}
+
+#[test]
+fn of_overlapping_floors_each_kills_what_it_covers() {
+    let floors = [
+        floor(0, 3, ""),
+        floor(0, 5, "app.bsky.*"),
+        floor(0, 9, "!app.bsky.feed.post"),
+        floor(0, 4, "app.bsky.feed.post"),
+    ];
+    let written = [
+        record(0, 4, Some(body_of(1))),
+        record(0, 5, Some(body_of(1))),
+    ];
+    for (record, live) in written.iter().zip([0, 1]) {
+        let mut model: Model = floors.iter().collect();
+        model.apply(record);
+        assert_eq!(model.records().count(), live);
+        assert_eq!(
+            model.floor(&did_of(0), &"app.bsky.feed.post".parse().expect("valid")),
+            Some(rev_of(5))
+        );
+        assert_eq!(
+            model.floor(&did_of(0), &"com.example.thing".parse().expect("valid")),
+            Some(rev_of(9))
+        );
+    }
 }
 
 #[test]
 fn a_tombstone_goes_when_a_floor_is_above_it() {
     let mut model = Model::default();
     model.apply(&record(0, 4, None));
-    model.apply(&floor(0, 4, &[]));
+    model.apply(&floor(0, 4, ""));
     assert_eq!(
         model.tombstones().count(),
         1,
         "a write at the floor could still come"
     );
-    model.apply(&floor(0, 5, &[]));
+    model.apply(&floor(0, 5, ""));
     assert_eq!(model.tombstones().count(), 0);
     model.compact();
     model.apply(&record(0, 3, Some(body_of(1))));
@@ -223,14 +250,11 @@ fn record(did: u8, rev: u16, body: Option<Body>) -> Change {
     })
 }
 
-fn floor(did: u8, rev: u16, collections: &[&str]) -> Change {
+fn floor(did: u8, rev: u16, coverage: &str) -> Change {
     Change::Floor(FloorChange {
         did: did_of(did),
         rev: rev_of(rev),
-        collections: collections
-            .iter()
-            .map(|nsid| nsid.parse().expect("valid"))
-            .collect(),
+        coverage: coverage.parse().expect("a coverage"),
         delivery: delivery("relay", 0),
     })
 }

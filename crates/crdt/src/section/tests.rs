@@ -213,14 +213,19 @@ fn malformed_values_are_named_by_column_and_row() {
         edit(&mut columns);
         decode_section(&with_payload(&floor, &columns)).expect_err("malformed")
     };
-    assert_value(&columns(&|c| c.collections.reverse()), "collections", 0);
-    assert_value(&columns(&|c| c.collection_count[0] = 3), "collections", 0);
-    let left_over = columns(&|c| c.collection_count[0] = 1);
+    for text in ["no pattern", "b.b.b a.a.a", "a.a.* a.a.a", " ", "a.a.a "] {
+        let other = |c: &mut proto::Floors| {
+            c.coverage.get_or_insert_default().values[0] = text.to_owned();
+        };
+        assert_value(&columns(&other), "coverage", 0);
+    }
+    let missing = columns(&|c| c.coverage = None);
     assert!(matches!(
-        left_over,
+        missing,
         DecodeError::Length {
-            column: "collections",
-            ..
+            column: "coverage",
+            expected: 1,
+            found: 0
         }
     ));
 }
@@ -279,7 +284,9 @@ fn one_of_each() -> Vec<Change> {
         Change::Floor(FloorChange {
             did: did_of(0),
             rev: rev_of(3),
-            collections: vec![post(), "com.example.thing".parse().expect("valid")],
+            coverage: "app.bsky.* com.example.thing !app.bsky.feed.like"
+                .parse()
+                .expect("a coverage"),
             delivery: Delivery {
                 seq: None,
                 time: None,

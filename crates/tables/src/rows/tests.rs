@@ -131,13 +131,12 @@ fn a_state_from_a_clock_that_runs_ahead_is_ordered_by_its_arrival() {
 }
 
 #[test]
-fn a_floor_is_a_row_for_each_collection_or_one_for_all() {
-    let floor = |collections: &[&str]| {
-        let collections = collections.iter().map(|c| c.parse().unwrap()).collect();
+fn a_floor_is_a_row_with_its_coverages_text() {
+    let floor = |coverage: &str| {
         told_of(Change::Floor(FloorChange {
             did: "did:plc:a".parse().unwrap(),
             rev: rev(),
-            collections,
+            coverage: coverage.parse().unwrap(),
             delivery: delivery(),
         }))
     };
@@ -146,8 +145,12 @@ fn a_floor_is_a_row_for_each_collection_or_one_for_all() {
             "did=did:plc:a scope={scope} rev=3m2qrrgw2222b source=wss://relay verification=signature indexed_at=1000000000"
         )
     };
-    assert_eq!(floor(&[]), [row("")]);
-    assert_eq!(floor(&["a.b.c", "a.b.d"]), [row("a.b.c"), row("a.b.d")]);
+    assert_eq!(floor(""), [row("")]);
+    assert_eq!(
+        floor("b.* a.b.d !b.c.d"),
+        [row("a.b.d b.* !b.c.d")],
+        "one row, whatever it covers"
+    );
 }
 
 #[test]
