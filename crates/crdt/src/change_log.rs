@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use storage::{Bucket, LogWriter, Position, Section};
+use storage::{Bucket, LogWriter, Position, Section, WriterId};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -72,6 +72,9 @@ pub enum AppendError {
     /// The log's task ended in the middle: the batch may have been written.
     #[error("outcome of append unknown: the change log's task ended")]
     Unknown,
+    /// The log's writer took another id than the one that the batch has to go under: it went under no other.
+    #[error("the log's writer took a new id")]
+    WriterChanged,
 }
 
 /// A handle to the task that appends; clones share it.
@@ -121,6 +124,28 @@ impl ChangeLog {
     /// # Errors
     /// [`AppendError::Closed`] and [`AppendError::TooLarge`] if nothing was written; with the others it may have been.
     pub async fn append(&self, batch: ChangeBatch) -> Result<Position, AppendError> {
+        self.send(batch, None).await
+    }
+
+    /// Appends `batch` under the writer id of `position`, behind it, or not at all.
+    ///
+    /// So every reader that sees it sees what is at `position` too. It is an object of its own.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append), and [`AppendError::WriterChanged`]: what depends on `position` begins again.
+    pub async fn append_after(
+        &self,
+        position: Position,
+        batch: ChangeBatch,
+    ) -> Result<Position, AppendError> {
+        self.send(batch, Some(position.writer)).await
+    }
+
+    async fn send(
+        &self,
+        batch: ChangeBatch,
+        writer: Option<WriterId>,
+    ) -> Result<Position, AppendError> {
         let bytes = batch.bytes();
         if bytes > BATCH_BYTES_MAX {
             return Err(AppendError::TooLarge {
@@ -137,6 +162,7 @@ impl ChangeLog {
         let waiting = Waiting {
             batch,
             bytes,
+            writer,
             since: Instant::now(),
             answer,
             _permit: permit,
@@ -160,6 +186,8 @@ impl ChangeLog {
 struct Waiting {
     batch: ChangeBatch,
     bytes: usize,
+    /// The id that it has to go under, if any.
+    writer: Option<WriterId>,
     since: Instant,
     answer: oneshot::Sender<Result<Position, AppendError>>,
     /// Returned to the budget when the batch was answered.
@@ -176,18 +204,32 @@ struct Owner {
 
 impl Owner {
     async fn run(mut self) {
-        while let Some(first) = self.next(None).await {
+        let mut taken = None;
+        loop {
+            let first = match taken.take() {
+                Some(first) => first,
+                None => match self.next(None).await {
+                    Some(first) => first,
+                    None => return,
+                },
+            };
             let deadline = first.since + self.settings.flush_interval;
-            let mut bytes = first.bytes;
+            let (mut bytes, writer) = (first.bytes, first.writer);
             let mut object = vec![first];
-            while bytes < self.settings.flush_bytes {
-                let Some(next) = self.next(Some(deadline)).await else {
-                    break;
-                };
-                bytes += next.bytes;
-                object.push(next);
+            while writer.is_none() && bytes < self.settings.flush_bytes {
+                match self.next(Some(deadline)).await {
+                    Some(next) if next.writer.is_none() => {
+                        bytes += next.bytes;
+                        object.push(next);
+                    }
+                    // What has to go under one id goes alone.
+                    bound => {
+                        taken = bound;
+                        break;
+                    }
+                }
             }
-            self.append(object, bytes).await;
+            self.append(object, bytes, writer).await;
         }
     }
 
@@ -209,23 +251,20 @@ impl Owner {
         }
     }
 
-    async fn append(&mut self, object: Vec<Waiting>, bytes: usize) {
+    async fn append(&mut self, object: Vec<Waiting>, bytes: usize, writer: Option<WriterId>) {
         let (mut changes, mut answers) = (Vec::new(), Vec::new());
         for waiting in object {
             changes.extend(waiting.batch.changes);
             answers.push((waiting.answer, waiting._permit));
         }
         let count = changes.len();
-        let outcome = match encode(changes).await {
-            Some(sections) => {
-                self.writer
-                    .append(sections)
-                    .await
-                    .map_err(|source| AppendError::Refused {
-                        source: Arc::new(source),
-                    })
-            }
-            None => Err(AppendError::Closed),
+        let outcome = match (encode(changes).await, writer) {
+            (Some(sections), None) => self.writer.append(sections).await.map_err(refused),
+            (Some(sections), Some(writer)) => match self.writer.append_as(writer, sections).await {
+                Ok(position) => position.ok_or(AppendError::WriterChanged),
+                Err(source) => Err(refused(source)),
+            },
+            (None, _) => Err(AppendError::Closed),
         };
         match &outcome {
             Ok(position) => debug!(%position, changes = count, bytes, "appended"),
@@ -236,6 +275,12 @@ impl Owner {
             let _ = answer.send(outcome.clone());
             drop(permit);
         }
+    }
+}
+
+fn refused(source: storage::AppendError) -> AppendError {
+    AppendError::Refused {
+        source: Arc::new(source),
     }
 }
 

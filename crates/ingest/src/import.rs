@@ -1,20 +1,15 @@
-//! Imports a repository's CAR.
+//! Imports a repository's CAR from a file.
 //!
 //! With its DID's key the records come in as writes at the repository's rev, and a floor behind them kills what is
-//! older. Without, they are an archive: rows, but no floor. A floor must never be seen without its records, so all of
-//! them go under one writer id: in one object where they fit, else one behind the other, again from the beginning if
-//! the log's writer takes a new id in between.
+//! older. Without, they are an archive: rows, but no floor. How they get into the log is said in [`crate::whole_repo`].
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use atproto::{Car, Commit, Did, PublicKey, VerifiedRepo, VerifyError, verify_repo};
-use crdt::storage::WriterId;
-use crdt::{
-    AppendError, Change, ChangeBatch, Coverage, Delivery, Micros, NoticeChange, changes_of_repo,
-};
+use atproto::{Did, PublicKey, VerifyError, verify_repo};
+use crdt::{AppendError, Change, Coverage, Micros, NoticeChange};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -22,15 +17,10 @@ use crate::intake::{Intake, name_of_file};
 use crate::recording::unpacked;
 use crate::repo::{Arrival, hash_of, notice};
 use crate::summary::Summary;
+use crate::whole_repo::{append_in_order, blocking, changes_of, did_of};
 
 /// The longest CAR: it is held in memory while its tree is walked.
 pub const CAR_BYTES_MAX: u64 = 1 << 30;
-
-/// How many bytes of changes are one batch, and so one log object: half of what a batch may be.
-const BATCH_BYTES: usize = crdt::change_log::BATCH_BYTES_MAX / 2;
-
-/// How often an import begins again when the writer's id changes under it.
-const ATTEMPTS_MAX: u32 = 5;
 
 /// Why a CAR was not imported.
 #[derive(Debug, Error)]
@@ -64,9 +54,6 @@ pub enum ImportError {
         #[from]
         source: AppendError,
     },
-    /// The log's writer took a new id each time. Importing again does no harm.
-    #[error("import given up: the log's writer took a new id {ATTEMPTS_MAX} times")]
-    WriterChanged,
 }
 
 impl Intake {
@@ -121,42 +108,10 @@ impl Intake {
             }
         };
         changes.iter().for_each(|change| summary.count(change));
-        self.append_in_order(changes, &mut summary).await?;
+        let mut appended = |position| summary.appended(position);
+        append_in_order(&self.log, changes, &mut appended).await?;
         info!(source = %summary.source, records = summary.records, floors = summary.floors, "imported");
         Ok(summary)
-    }
-
-    /// Appends `changes` under one writer id, in their order.
-    async fn append_in_order(
-        &self,
-        changes: Vec<Change>,
-        summary: &mut Summary,
-    ) -> Result<(), ImportError> {
-        let batches = batches_of(changes);
-        for _ in 0..ATTEMPTS_MAX {
-            if self.append_once(&batches, summary).await? {
-                return Ok(());
-            }
-            warn!(source = %summary.source, "the log's writer took a new id: the import begins again");
-        }
-        Err(ImportError::WriterChanged)
-    }
-
-    /// Whether all batches went under one writer id; the last, with the floor, is not sent when others did not.
-    async fn append_once(
-        &self,
-        batches: &[ChangeBatch],
-        summary: &mut Summary,
-    ) -> Result<bool, AppendError> {
-        let mut writer: Option<WriterId> = None;
-        for batch in batches {
-            let position = self.log.append(batch.clone()).await?;
-            summary.appended(position);
-            if *writer.get_or_insert(position.writer) != position.writer {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 }
 
@@ -193,57 +148,8 @@ fn changes_of_car(
         Ok(repo) => repo,
         Err(error) => return refused(Some(did), error),
     };
-    let delivery = Delivery {
-        source: Arc::clone(source),
-        seq: None,
-        indexed_at: at,
-        time: None,
-        verification: repo.verification(),
-    };
-    let mut changes = problems(&repo, source, arrival);
-    changes.extend(changes_of_repo(&repo, &Coverage::default(), &delivery));
+    let changes = changes_of(&repo, &Coverage::default(), source, arrival);
     (arrival, Ok(changes))
-}
-
-/// Runs `work` where it may take long; a panic in it goes on here.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
-
-/// A notice for each path of the tree that holds no record.
-fn problems(repo: &VerifiedRepo, source: &Arc<str>, arrival: Arrival) -> Vec<Change> {
-    let notice = |refused: &atproto::RefusedRecord| {
-        let arrival = Arrival {
-            hash: hash_of(&[arrival.hash.as_slice(), refused.path.as_bytes()].concat()),
-            ..arrival
-        };
-        Change::Notice(NoticeChange {
-            did: Some(repo.did().clone()),
-            rev: Some(repo.rev()),
-            ..notice(source, arrival, refused.problem.reason())
-        })
-    };
-    repo.refused().iter().map(notice).collect()
-}
-
-fn batches_of(changes: Vec<Change>) -> Vec<ChangeBatch> {
-    let mut batches = vec![ChangeBatch::default()];
-    let mut bytes = 0;
-    for change in changes {
-        let change = ChangeBatch::from(vec![change]);
-        bytes += change.bytes();
-        if bytes > BATCH_BYTES {
-            batches.push(ChangeBatch::default());
-            bytes = change.bytes();
-        }
-        if let Some(last) = batches.last_mut() {
-            last.changes.extend(change.changes);
-        }
-    }
-    batches
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ImportError> {
@@ -260,14 +166,6 @@ fn read(path: &Path) -> Result<Vec<u8>, ImportError> {
         Ok(bytes) => Ok(bytes),
         Err(source) => Err(ImportError::Open { path, source }),
     }
-}
-
-/// Whose repository a CAR says that it is: that decides which key it is verified with.
-fn did_of(car: &[u8]) -> Result<Did, VerifyError> {
-    let car = Car::parse(car)?;
-    let cid = car.root();
-    let block = car.get(&cid).ok_or(VerifyError::MissingBlock { cid })?;
-    Ok(Commit::decode(block)?.did)
 }
 
 #[cfg(test)]

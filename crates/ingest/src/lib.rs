@@ -23,6 +23,7 @@ mod repo;
 pub mod resync;
 pub mod silence;
 pub mod summary;
+mod whole_repo;
 mod window;
 
 pub use did_docs::{DidDocs, DidDocsError};

@@ -65,6 +65,41 @@ async fn bytes_flush_before_the_interval() {
 }
 
 #[tokio::test]
+async fn what_has_to_follow_goes_under_the_same_id_or_not_at_all() {
+    let clock = Arc::new(ManualClock::new(1_770_000_000_000_000));
+    let bucket = Bucket::open(
+        Arc::new(InMemory::new()),
+        Arc::clone(&clock) as Arc<dyn storage::Clock>,
+        storage::Settings::default(),
+    );
+    let bucket = bucket.await.expect("a store in memory");
+    let log = spawn(&bucket, Duration::ZERO, 1);
+    let first = log.append(batch(0, 1)).await.expect("durable");
+    let second = log.append_after(first, batch(1, 1)).await.expect("durable");
+    assert_eq!(
+        (second.writer, second.seq),
+        (first.writer, first.seq.next())
+    );
+    // The writer takes a new id, since it was silent for too long.
+    clock.advance(HOUR);
+    let refused = log.append_after(second, batch(2, 1)).await;
+    assert!(matches!(refused, Err(AppendError::WriterChanged)));
+    let third = log.append(batch(3, 1)).await.expect("durable");
+    assert_ne!(third.writer, first.writer);
+    let refused = log.append_after(second, batch(2, 1)).await;
+    assert!(matches!(refused, Err(AppendError::WriterChanged)));
+    log.append_after(third, batch(4, 1)).await.expect("durable");
+    let listing = list_log(&bucket, &Default::default()).await;
+    let objects: Vec<usize> = listing
+        .expect("listed")
+        .writers
+        .values()
+        .map(|seqs| seqs.len())
+        .collect();
+    assert_eq!(objects, [2, 2], "what was refused is in no object");
+}
+
+#[tokio::test]
 async fn a_closed_log_writes_nothing_and_says_so() {
     let bucket = bucket().await;
     let log = spawn(&bucket, Duration::ZERO, 1);

@@ -1,7 +1,6 @@
 //! Imports of the recorded repository and of made ones, told by what the log holds afterwards.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use atproto::{DidDocument, Verification};
 use crdt::storage::{Clock, ManualClock};
@@ -133,99 +132,6 @@ async fn what_the_tree_names_but_is_no_record_is_told() {
         (summary.records, summary.floors, summary.rejections()),
         (3, 1, 1)
     );
-}
-
-#[tokio::test]
-async fn an_import_begins_again_when_the_writer_takes_a_new_id() {
-    let mut again = 0;
-    for looks in 1..40 {
-        let clock = Arc::new(JumpingClock(AtomicI64::new(looks)));
-        let world = World::new(DidDocs::default(), clock).await;
-        let mut summary = Summary::of("test");
-        let changes: Vec<Change> = (0..3).flat_map(|number| batch(number).changes).collect();
-        let batches: Vec<ChangeBatch> = (0..3).map(batch).collect();
-        // A jump while an append is under way may leave its outcome unknown: then nothing is claimed.
-        let Ok(whole) = world.intake.append_once(&batches, &mut summary).await else {
-            continue;
-        };
-        if !whole {
-            again += 1;
-            world
-                .intake
-                .append_in_order(changes, &mut summary)
-                .await
-                .expect("durable");
-        }
-        let writer = summary.positions.last().expect("appended").writer;
-        let of_last = world.log_of(writer).await;
-        let told: BTreeSet<u64> = of_last
-            .iter()
-            .filter_map(|change| match change {
-                Change::Notice(notice) => Some(notice.bytes),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(
-            told,
-            BTreeSet::from([0, 1, 2]),
-            "all stand under the last writer id"
-        );
-    }
-    assert!(again > 0, "the writer took a new id between two appends");
-}
-
-#[test]
-fn batches_keep_the_order_and_the_floor_is_last() {
-    let changes: Vec<Change> = (0..40)
-        .map(|number| {
-            let notice = NoticeChange {
-                reason: "x".repeat(1 << 20),
-                bytes: number,
-                ..of_notice()
-            };
-            Change::Notice(notice)
-        })
-        .collect();
-    let batches = batches_of(changes.clone());
-    assert_eq!(batches.len(), 2);
-    assert!(batches.iter().all(|batch| batch.bytes() <= BATCH_BYTES));
-    let joined: Vec<Change> = batches
-        .into_iter()
-        .flat_map(|batch| batch.changes)
-        .collect();
-    assert_eq!(joined, changes);
-}
-
-/// A clock that jumps once by more than half the grace, after so many looks.
-#[derive(Debug)]
-struct JumpingClock(AtomicI64);
-
-impl Clock for JumpingClock {
-    fn now_us(&self) -> i64 {
-        let minute_us = 60_000_000;
-        match self.0.fetch_sub(1, Ordering::SeqCst) {
-            1.. => START_US,
-            _ => START_US + 20 * minute_us,
-        }
-    }
-}
-
-fn batch(number: u64) -> ChangeBatch {
-    let notice = NoticeChange {
-        bytes: number,
-        ..of_notice()
-    };
-    vec![Change::Notice(notice)].into()
-}
-
-fn of_notice() -> NoticeChange {
-    let arrival = Arrival {
-        index: 0,
-        bytes: 0,
-        hash: [0; 16],
-        at: Micros(START_US),
-    };
-    notice(&"test".into(), arrival, "test")
 }
 
 async fn world(docs: DidDocs) -> World {

@@ -125,6 +125,37 @@ impl LogWriter {
         })
     }
 
+    /// Appends `sections` under the id `writer` or not at all; none if the id is no longer this writer's.
+    ///
+    /// After none they may be in the log, but under `writer` only. Costs one PUT where nothing goes wrong.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub async fn append_as(
+        &mut self,
+        writer: WriterId,
+        sections: Vec<Section>,
+    ) -> Result<Option<Position>, AppendError> {
+        let body = encode(sections).await?;
+        if self.is_unsure {
+            self.take_new_id("an earlier append has an unknown outcome");
+        }
+        if self.is_silent(self.bucket.clock().now_us()) {
+            self.take_new_id("silent for half the grace");
+        }
+        if self.writer != writer {
+            return Ok(None);
+        }
+        let position = self.position();
+        match self.send(position, &body).await? {
+            Sent::Confirmed => Ok(Some(position)),
+            Sent::NewId(why) => {
+                self.take_new_id(why);
+                Ok(None)
+            }
+        }
+    }
+
     /// Sends one object under one key until its outcome is known.
     async fn send(&mut self, position: Position, body: &Body) -> Result<Sent, AppendError> {
         let path = layout::wal_object(position);
