@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use tables::cache::{Cache, CacheSettings};
 use tables::crdt::{Change, ChangeBatch, CursorChange, Micros};
 use tables::flush::{FlushSettings, flush};
-use tables::manifest::{PART_SEGMENTS_MAX, PartRef, encode_body, encode_part};
+use tables::manifest::{Body, PART_SEGMENTS_MAX, PartRef, encode_body, encode_part};
 use tables::merge::{MergeSettings, plan};
 use tables::schema::Catalog;
 use tables::segment::{ColumnStats, Scalar, SegmentEntry, SegmentKind, Span};
@@ -139,7 +139,10 @@ struct Made(Vec<PartRef>);
 impl Apply for Made {
     async fn apply(&mut self, newest: &Root) -> Result<Draft, ApplyError> {
         Ok(Draft {
-            body: encode_body(&self.0),
+            body: encode_body(&Body {
+                parts: self.0.clone(),
+                catalog: None,
+            }),
             ..Draft::following(newest, CommitKind::Flush)
         })
     }

@@ -165,7 +165,7 @@ async fn bucket_with_all_kinds() -> (Objects, Vec<(&'static str, Path)>) {
     let marked = marked.expect("the deletion marks a row");
     let marks = marked.marks.as_ref().expect("found by it");
     let largest = posts.iter().max_by_key(|entry| entry.bytes);
-    let parts = decode_body(&view.root().body).expect("ours");
+    let parts = decode_body(&view.root().body).expect("ours").parts;
     let named = vec![
         ("log object", layout::wal_object(position)),
         ("manifest", layout::manifest(view.version())),

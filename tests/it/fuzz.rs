@@ -20,6 +20,7 @@ type Target = fn(&[u8]);
 const TARGETS: &[(&str, Target)] = &[
     ("body", targets::body::body),
     ("car", targets::car::car),
+    ("catalog", targets::catalog::catalog),
     ("cbor", targets::cbor::cbor),
     ("cid", targets::cid::cid),
     ("coverage", targets::coverage::coverage),

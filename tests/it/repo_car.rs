@@ -203,7 +203,7 @@ async fn links(node: &Node) -> u64 {
 /// Repo floors: a table that SQL does not show.
 async fn floors(node: &Node) -> u64 {
     let view = ReadView::open(&node.tables).await.expect("a view");
-    let scan = view.scan(node.tables.catalog().floors()).await;
+    let scan = view.scan(node.tables.builtin().floors()).await;
     scan.expect("a scan").rows()
 }
 

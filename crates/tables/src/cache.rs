@@ -99,16 +99,17 @@ impl Cache {
         root: &Root,
     ) -> Result<Arc<SegmentSet>, TablesError> {
         let load = async {
-            let references = decode_body(&root.body).map_err(|source| TablesError::Damaged {
+            let body = decode_body(&root.body).map_err(|source| TablesError::Damaged {
                 path: storage::layout::manifest(root.version).to_string(),
                 source,
             })?;
             // In parallel, but not a hundred requests at once.
-            let loads = references
+            let loads = body
+                .parts
                 .into_iter()
                 .map(|reference| self.part(bucket, reference));
             let parts = futures::future::try_join_all(loads).await?;
-            Ok(Arc::new(SegmentSet::new(parts)))
+            Ok(Arc::new(SegmentSet::new(parts, body.catalog)))
         };
         self.sets
             .try_get_with(root.commit, load)

@@ -67,10 +67,7 @@ impl Compactor {
             let flushed = flush(&self.tables, &self.committer, self.settings.flush).await?;
             round.objects += flushed.objects;
             round.blocked = flushed.blocked;
-            if flushed.root.is_none() {
-                break;
-            }
-            round.root = flushed.root;
+            round.root = flushed.root.or(round.root);
             if !flushed.more {
                 break;
             }

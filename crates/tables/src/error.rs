@@ -47,6 +47,12 @@ pub enum FormatError {
         /// What is there.
         found: u64,
     },
+    /// No Lexicon.
+    #[error("not the Lexicon that belongs here")]
+    Lexicon {
+        /// Why.
+        source: crate::lexicon::LexiconError,
+    },
     /// No roaring bitmap.
     #[error("not the bitmap that belongs here")]
     Bitmap {

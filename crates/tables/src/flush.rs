@@ -24,7 +24,7 @@ use crate::key::{keys, orders};
 use crate::manifest::SegmentSet;
 use crate::partition;
 use crate::publish::{self, Edit, Placed, failed};
-use crate::schema::{TableDef, TableKind};
+use crate::schema::{Catalog, TableDef, TableKind};
 use crate::segment::{SegmentEntry, SegmentKind, SegmentWriter};
 use crate::tail::{SortedRows, Tail, TailObject};
 use crate::view::Tables;
@@ -256,6 +256,7 @@ struct FlushWork {
     tables: Tables,
     base: Arc<Root>,
     base_segments: Arc<SegmentSet>,
+    catalog: Arc<Catalog>,
     took: Vec<Took>,
     floors: Floors,
     fresh: Vec<Fresh>,
@@ -266,6 +267,7 @@ struct FlushWork {
 impl FlushWork {
     async fn prepare(tables: Tables, base: Arc<Root>, tail: Tail) -> Result<Self, TablesError> {
         let base_segments = tables.cache().segments(tables.bucket(), &base).await?;
+        let catalog = tables.catalog(&base_segments).await?;
         let floors = tail.floors()?;
         let took = tail
             .runs()
@@ -274,8 +276,8 @@ impl FlushWork {
             .collect();
         let mut dead = BTreeMap::new();
         let (mut placed, mut fresh_rows) = (Vec::new(), Vec::new());
-        for def in touched(&tables, &tail, &floors, &base_segments)? {
-            let new = tail.table(tables.catalog(), &def, &floors)?;
+        for def in touched(&catalog, &tail, &floors, &base_segments)? {
+            let new = tail.table(&catalog, &def, &floors)?;
             let news = News {
                 rows: Some(&new.rows),
                 tombstones: new.tombstones.as_ref(),
@@ -322,6 +324,7 @@ impl FlushWork {
             tables,
             base,
             base_segments,
+            catalog,
             took,
             floors,
             fresh,
@@ -354,7 +357,7 @@ impl FlushWork {
             if since.is_empty() {
                 continue;
             }
-            let def = Arc::clone(self.tables.def(table)?);
+            let def = Arc::clone(self.catalog.physical(table)?);
             let ours: Vec<&Fresh> = self
                 .fresh
                 .iter()
@@ -415,6 +418,11 @@ impl Apply for FlushWork {
             .segments(self.tables.bucket(), newest)
             .await
             .map_err(failed)?;
+        // A table may have been added for records that were taken as such without one: taken again, they stand in it.
+        let catalog_of = |set: &SegmentSet| set.catalog().map(|catalog| catalog.path.clone());
+        if catalog_of(&set) != catalog_of(&self.base_segments) {
+            return Err(ApplyError::Obsolete);
+        }
         let marks = self.marks(&set).await.map_err(failed)?;
         let added = self
             .fresh
@@ -440,15 +448,15 @@ impl Apply for FlushWork {
 
 /// The tables that a tail concerns: those of its changes, and where it raises a repo floor, all of records.
 fn touched(
-    tables: &Tables,
+    catalog: &Catalog,
     tail: &Tail,
     floors: &Floors,
     segments: &SegmentSet,
 ) -> Result<Vec<Arc<TableDef>>, TablesError> {
-    let mut touched = tail.tables(tables.catalog());
+    let mut touched = tail.tables(catalog);
     if !floors.is_empty() {
         for table in segments.tables() {
-            let def = tables.def(table)?;
+            let def = catalog.physical(table)?;
             if def.is_records() && !touched.iter().any(|other| other.name == def.name) {
                 touched.push(Arc::clone(def));
             }

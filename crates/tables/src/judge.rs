@@ -162,7 +162,7 @@ pub async fn judge_against(
     let segments = set.of_table(&physical_name(def));
     let mut verdict = judge(bucket, cache, def, news, floors, segments).await?;
     if def.is_records() {
-        let table = tables.catalog().floors();
+        let table = tables.builtin().floors();
         let merged = set.of_table(&physical_name(table));
         let known = known_floors(bucket, cache, table, merged, &[news]).await?;
         apply_floors(def, news, &known, &mut verdict);

@@ -9,6 +9,7 @@
 
 pub use {crdt, storage};
 
+pub mod additions;
 mod builtin_lexicons;
 pub mod cache;
 pub mod compactor;

@@ -1,10 +1,11 @@
-//! What a manifest's root says of the tables: parts, and in them the entries of all segments of one version.
+//! What a manifest's root says of the tables: parts, and in them the entries of all segments of one version; and the
+//! catalog.
 //!
 //! A root stays small because it names parts, not segments. A commit writes the parts that it touches anew and leaves
 //! the rest; [`regroup`] keeps parts few by the rule of a binary counter, so that rewriting entries costs a logarithm.
 //! Encoding and decoding are pure; nothing here reads the object store.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,12 +16,16 @@ use crate::error::FormatError;
 use crate::proto;
 use crate::segment::{SegmentEntry, checksum};
 
-/// The newest format of bodies and parts that this code reads, and the one that it writes.
+/// The newest format of parts that this code reads, and the one that it writes.
 const FORMAT: u32 = 1;
+/// The newest format of bodies that this code reads. It is written where there is a catalog, else [`FORMAT`].
+const BODY_FORMAT: u32 = 2;
 /// Entries in a part at most.
 pub const PART_SEGMENTS_MAX: usize = 1_000;
 /// Bytes of a part at most, unless one entry alone is larger.
 pub const PART_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of a catalog at most.
+pub const CATALOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// A part of more bytes is none of ours: it is not even fetched to be decoded.
 const PART_BYTES_READ_MAX: u64 = 16 * 1024 * 1024;
 
@@ -37,10 +42,35 @@ pub struct PartRef {
     pub checksum: [u8; 32],
 }
 
+/// The catalog, as the root names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatalogRef {
+    /// The object.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its BLAKE3.
+    pub checksum: [u8; 32],
+    /// Collections that have a table, and may still have rows or tombstones in the table of records without a Lexicon.
+    ///
+    /// It is a promise that no row of theirs comes to stand there any more.
+    pub waiting: BTreeSet<String>,
+}
+
+/// A root's body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Body {
+    /// The parts: together they list every segment of the version, each once.
+    pub parts: Vec<PartRef>,
+    /// What was added to the built-in tables; none if nothing was.
+    pub catalog: Option<CatalogRef>,
+}
+
 /// Encodes a root's body.
 #[must_use]
-pub fn encode_body(parts: &[PartRef]) -> Bytes {
-    let parts = parts
+pub fn encode_body(body: &Body) -> Bytes {
+    let parts = body
+        .parts
         .iter()
         .map(|part| proto::PartRef {
             path: part.path.clone(),
@@ -49,9 +79,20 @@ pub fn encode_body(parts: &[PartRef]) -> Bytes {
             checksum: part.checksum.to_vec().into(),
         })
         .collect();
+    let catalog = body.catalog.as_ref().map(|catalog| proto::CatalogRef {
+        path: catalog.path.clone(),
+        bytes: catalog.bytes,
+        checksum: catalog.checksum.to_vec().into(),
+        waiting: catalog.waiting.iter().cloned().collect(),
+    });
     proto::Body {
-        format: FORMAT,
+        format: if catalog.is_some() {
+            BODY_FORMAT
+        } else {
+            FORMAT
+        },
         parts,
+        catalog,
     }
     .encode_to_vec()
     .into()
@@ -61,37 +102,59 @@ pub fn encode_body(parts: &[PartRef]) -> Bytes {
 ///
 /// # Errors
 /// [`FormatError`] if it is none, or of a newer format.
-pub fn decode_body(bytes: &[u8]) -> Result<Vec<PartRef>, FormatError> {
+pub fn decode_body(bytes: &[u8]) -> Result<Body, FormatError> {
     if bytes.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Body::default());
     }
     let body = proto::Body::decode(bytes).map_err(|source| FormatError::Protobuf { source })?;
-    check_format(body.format, "body.format")?;
+    check_format(body.format, BODY_FORMAT, "body.format")?;
     let mut paths = HashSet::with_capacity(body.parts.len());
     if !body.parts.iter().all(|part| paths.insert(&part.path)) {
         return Err(FormatError::Field { field: "part.path" });
     }
-    body.parts
-        .into_iter()
-        .map(|part| {
-            if part.segments == 0 || part.segments as usize > PART_SEGMENTS_MAX {
-                return Err(FormatError::Field {
-                    field: "part.segments",
-                });
-            }
-            if part.path.is_empty() || part.bytes > PART_BYTES_READ_MAX {
-                return Err(FormatError::Field {
-                    field: "part.bytes",
-                });
-            }
-            Ok(PartRef {
-                path: part.path,
-                segments: part.segments,
-                bytes: part.bytes,
-                checksum: checksum(&part.checksum, "part.checksum")?,
-            })
-        })
-        .collect()
+    let parts = body.parts.into_iter().map(part_ref);
+    Ok(Body {
+        parts: parts.collect::<Result<_, _>>()?,
+        catalog: body.catalog.map(catalog_ref).transpose()?,
+    })
+}
+
+fn part_ref(part: proto::PartRef) -> Result<PartRef, FormatError> {
+    if part.segments == 0 || part.segments as usize > PART_SEGMENTS_MAX {
+        return Err(FormatError::Field {
+            field: "part.segments",
+        });
+    }
+    if part.path.is_empty() || part.bytes > PART_BYTES_READ_MAX {
+        return Err(FormatError::Field {
+            field: "part.bytes",
+        });
+    }
+    Ok(PartRef {
+        path: part.path,
+        segments: part.segments,
+        bytes: part.bytes,
+        checksum: checksum(&part.checksum, "part.checksum")?,
+    })
+}
+
+fn catalog_ref(catalog: proto::CatalogRef) -> Result<CatalogRef, FormatError> {
+    if catalog.path.is_empty() || catalog.bytes > CATALOG_BYTES_MAX {
+        return Err(FormatError::Field {
+            field: "catalog.bytes",
+        });
+    }
+    if !catalog.waiting.is_sorted_by(|a, b| a < b) {
+        return Err(FormatError::Field {
+            field: "catalog.waiting",
+        });
+    }
+    Ok(CatalogRef {
+        path: catalog.path,
+        bytes: catalog.bytes,
+        checksum: checksum(&catalog.checksum, "catalog.checksum")?,
+        waiting: catalog.waiting.into_iter().collect(),
+    })
 }
 
 /// Encodes a part.
@@ -119,7 +182,7 @@ pub fn decode_part(bytes: &[u8]) -> Result<Vec<Arc<SegmentEntry>>, FormatError> 
         });
     }
     let part = proto::Part::decode(bytes).map_err(|source| FormatError::Protobuf { source })?;
-    check_format(part.format, "part.format")?;
+    check_format(part.format, FORMAT, "part.format")?;
     part.segments
         .into_iter()
         .map(|segment| SegmentEntry::from_proto(segment).map(Arc::new))
@@ -138,14 +201,16 @@ fn count_segments(mut part: &[u8]) -> Result<usize, DecodeError> {
     Ok(count)
 }
 
-fn check_format(format: u32, field: &'static str) -> Result<(), FormatError> {
+/// Refuses a format that is newer than `known`.
+pub(crate) fn check_format(
+    format: u32,
+    known: u32,
+    field: &'static str,
+) -> Result<(), FormatError> {
     match format {
         0 => Err(FormatError::Field { field }),
-        FORMAT => Ok(()),
-        format => Err(FormatError::Newer {
-            format,
-            known: FORMAT,
-        }),
+        format if format <= known => Ok(()),
+        format => Err(FormatError::Newer { format, known }),
     }
 }
 
@@ -164,12 +229,13 @@ pub struct SegmentSet {
     parts: Vec<Part>,
     tables: BTreeMap<String, Vec<Arc<SegmentEntry>>>,
     paths: HashSet<String>,
+    catalog: Option<CatalogRef>,
 }
 
 impl SegmentSet {
-    /// The segments that `parts` list.
+    /// The segments that `parts` list, beside a catalog.
     #[must_use]
-    pub fn new(parts: Vec<Part>) -> Self {
+    pub fn new(parts: Vec<Part>, catalog: Option<CatalogRef>) -> Self {
         let mut tables: BTreeMap<String, Vec<Arc<SegmentEntry>>> = BTreeMap::new();
         let mut paths = HashSet::new();
         for entry in parts.iter().flat_map(|part| part.entries.iter()) {
@@ -183,6 +249,7 @@ impl SegmentSet {
             parts,
             tables,
             paths,
+            catalog,
         }
     }
 
@@ -190,6 +257,20 @@ impl SegmentSet {
     #[must_use]
     pub fn parts(&self) -> &[Part] {
         &self.parts
+    }
+
+    /// The catalog that the version names.
+    #[must_use]
+    pub fn catalog(&self) -> Option<&CatalogRef> {
+        self.catalog.as_ref()
+    }
+
+    /// Whether rows of `collection`, which has a table, may still stand among the records without one.
+    #[must_use]
+    pub fn is_waiting(&self, collection: &str) -> bool {
+        self.catalog
+            .as_ref()
+            .is_some_and(|catalog| catalog.waiting.contains(collection))
     }
 
     /// The segments of a table by its physical name, rows and tombstones.

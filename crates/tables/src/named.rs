@@ -10,13 +10,17 @@ use crate::view::Tables;
 
 #[async_trait]
 impl Named for Tables {
-    /// The parts, segments, packs and marks of `root`.
+    /// The parts, segments, packs, marks and catalog of `root`.
     async fn names(
         &self,
         root: &Root,
     ) -> Result<HashSet<Path>, Box<dyn std::error::Error + Send + Sync>> {
         let set = self.cache().segments(self.bucket(), root).await?;
         let mut names = HashSet::new();
+        names.extend(
+            set.catalog()
+                .map(|catalog| Path::from(catalog.path.as_str())),
+        );
         for part in set.parts() {
             names.insert(Path::from(part.reference.path.as_str()));
         }

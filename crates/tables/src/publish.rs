@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 use storage::{ApplyError, Root, Version, layout};
 
 use crate::error::{FormatError, TablesError};
-use crate::manifest::{PartRef, encode_body, encode_part, regroup};
+use crate::manifest::{Body, CatalogRef, PartRef, encode_body, encode_part, regroup};
 use crate::schema::TableDef;
 use crate::segment::{Marks, SegmentEntry, SegmentKind, Span, Written};
 use crate::view::{Tables, physical_name};
@@ -92,6 +92,8 @@ pub(crate) struct Edit {
     pub(crate) marks: BTreeMap<String, RoaringBitmap>,
     /// Segments that come.
     pub(crate) added: Vec<Arc<SegmentEntry>>,
+    /// Another catalog, or the same with other collections waiting.
+    pub(crate) catalog: Option<CatalogRef>,
 }
 
 /// Applies `edit` to the segments of `newest`: uploads marks and the parts that it touches; gives the new root's body.
@@ -141,7 +143,10 @@ pub(crate) async fn apply(
         });
         storage::create(tables.bucket(), &path, bytes).await?;
     }
-    Ok(encode_body(&parts))
+    Ok(encode_body(&Body {
+        parts,
+        catalog: edit.catalog.or_else(|| set.catalog().cloned()),
+    }))
 }
 
 /// Uploads the marks of several segments as one object; gives their new entries by path.

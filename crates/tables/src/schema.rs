@@ -16,6 +16,7 @@ use arrow::datatypes::SchemaRef;
 use serde_json::Value as Json;
 
 use crate::builtin_lexicons;
+use crate::error::TablesError;
 use crate::lexicon::{LexiconDoc, LexiconError, LexiconSet, RecordType, record_type};
 
 /// The name of a table, as `schema.table` in SQL.
@@ -179,10 +180,21 @@ impl Catalog {
     /// # Errors
     /// Says what is malformed in the Lexicon.
     pub fn with_lexicon(&self, json: &Json) -> Result<Self, LexiconError> {
-        let doc = LexiconDoc::parse(json)?;
-        let mut catalog = self.clone().with_docs(vec![doc.clone()]);
-        catalog.added.push(Arc::new(doc));
-        Ok(catalog)
+        Ok(self.with_lexicons(vec![LexiconDoc::parse(json)?]))
+    }
+
+    /// Returns this catalog with more Lexicons, which may refer to one another; see [`Catalog::with_lexicon`].
+    #[must_use]
+    pub fn with_lexicons(&self, docs: Vec<LexiconDoc>) -> Self {
+        let mut catalog = self.clone();
+        catalog.added.extend(docs.iter().cloned().map(Arc::new));
+        catalog.with_docs(docs)
+    }
+
+    /// Returns the Lexicon of an NSID, the last one that was added.
+    #[must_use]
+    pub fn lexicon(&self, nsid: &str) -> Option<&Arc<LexiconDoc>> {
+        self.lexicons.get(nsid)
     }
 
     /// Returns the Lexicons that were added to the built-in ones, in the order of their adding.
@@ -200,6 +212,24 @@ impl Catalog {
     #[must_use]
     pub fn table(&self, name: &TableName) -> Option<&Arc<TableDef>> {
         self.tables.get(self.aliases.get(name).unwrap_or(name))
+    }
+
+    /// Returns the table with this physical name, as segments have it.
+    ///
+    /// # Errors
+    /// [`TablesError::UnknownTable`] if a newer version made it.
+    pub fn physical(&self, name: &str) -> Result<&Arc<TableDef>, TablesError> {
+        name.split_once('.')
+            .and_then(|(schema, table)| self.tables.get(&TableName::new(schema, table)))
+            .ok_or_else(|| TablesError::UnknownTable {
+                table: name.to_owned(),
+            })
+    }
+
+    /// Returns the collections that have a table of their own.
+    pub fn collections(&self) -> impl Iterator<Item = &str> {
+        let records = self.tables.values().filter_map(|def| def.record_type());
+        records.map(|record| record.collection())
     }
 
     /// Returns the table in which the records of a collection stand.

@@ -15,6 +15,7 @@ use roaring::RoaringBitmap;
 use storage::{Bucket, Chain, LogListing, Position, Root, Seq, Version, WriterId};
 use tokio::sync::OnceCell;
 
+use crate::additions::Catalogs;
 use crate::cache::Cache;
 use crate::error::TablesError;
 use crate::floors::Floors;
@@ -35,21 +36,24 @@ pub struct Tables {
     bucket: Bucket,
     chain: Chain,
     cache: Arc<Cache>,
-    catalog: Arc<Catalog>,
+    builtin: Arc<Catalog>,
+    /// The tables of versions that Lexicons were added to, by the object that holds these.
+    catalogs: Catalogs,
     /// The writers of the last LIST, with `merged` of the root read after it: where the next LIST of each starts.
     listed: Arc<Mutex<BTreeMap<WriterId, Seq>>>,
 }
 
 impl Tables {
-    /// The tables of `bucket`.
+    /// The tables of `bucket`: `builtin`, and those that were added to it.
     #[must_use]
-    pub fn new(bucket: Bucket, cache: Arc<Cache>, catalog: Arc<Catalog>) -> Self {
+    pub fn new(bucket: Bucket, cache: Arc<Cache>, builtin: Arc<Catalog>) -> Self {
         let chain = Chain::new(bucket.clone());
         Self {
             bucket,
             chain,
             cache,
-            catalog,
+            builtin,
+            catalogs: Catalogs::default(),
             listed: Arc::default(),
         }
     }
@@ -72,23 +76,21 @@ impl Tables {
         &self.cache
     }
 
-    /// The tables that are known.
+    /// The tables that are there in every version, whatever was added.
     #[must_use]
-    pub fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
+    pub fn builtin(&self) -> &Arc<Catalog> {
+        &self.builtin
     }
 
-    /// The table with this physical name, as segments have it.
+    /// The tables of the version whose segments `set` are. Costs one GET when something was added since.
     ///
     /// # Errors
-    /// [`TablesError::UnknownTable`] if a newer version made it.
-    pub fn def(&self, physical: &str) -> Result<&Arc<TableDef>, TablesError> {
-        physical
-            .split_once('.')
-            .and_then(|(schema, table)| self.catalog.table(&TableName::new(schema, table)))
-            .ok_or_else(|| TablesError::UnknownTable {
-                table: physical.to_owned(),
-            })
+    /// [`TablesError`] if the catalog that it names is gone, damaged or of a newer format.
+    pub async fn catalog(&self, set: &SegmentSet) -> Result<Arc<Catalog>, TablesError> {
+        match set.catalog() {
+            None => Ok(Arc::clone(&self.builtin)),
+            Some(named) => self.catalogs.get(&self.bucket, &self.builtin, named).await,
+        }
     }
 
     /// Lists the log, then reads the newest manifest, in this order.
@@ -178,6 +180,7 @@ pub struct ReadView {
     tables: Tables,
     root: Arc<Root>,
     segments: Arc<SegmentSet>,
+    catalog: Arc<Catalog>,
     tail: Tail,
     listing: LogListing,
     floors: Floors,
@@ -219,11 +222,13 @@ impl ReadView {
             .await?;
         let tail = Tail::new(objects);
         let segments = tables.cache.segments(&tables.bucket, &root).await?;
+        let catalog = tables.catalog(&segments).await?;
         let floors = tail.floors()?;
         Ok(Self {
             tables: tables.clone(),
             root,
             segments,
+            catalog,
             tail,
             listing,
             floors,
@@ -253,10 +258,10 @@ impl ReadView {
         name
     }
 
-    /// The tables that are known.
+    /// Its tables, those included that were added up to its version.
     #[must_use]
     pub fn catalog(&self) -> &Arc<Catalog> {
-        &self.tables.catalog
+        &self.catalog
     }
 
     /// The tables' bucket and caches.
@@ -296,14 +301,9 @@ impl ReadView {
     }
 
     async fn judged(&self, def: &Arc<TableDef>) -> Result<Arc<TableScan>, TablesError> {
-        let Tables {
-            bucket,
-            cache,
-            catalog,
-            ..
-        } = &self.tables;
+        let Tables { bucket, cache, .. } = &self.tables;
         let segments = self.segments.of_table(&physical_name(def));
-        let tail = self.tail.table(catalog, def, &self.floors)?;
+        let tail = self.tail.table(&self.catalog, def, &self.floors)?;
         let news = News {
             rows: Some(&tail.rows),
             tombstones: tail.tombstones.as_ref(),

@@ -45,6 +45,27 @@ impl World {
         }
     }
 
+    /// Another process over the same bucket, with a number of its own.
+    pub(crate) async fn another(&self, number: u64) -> Self {
+        let store = self.store.another_process();
+        let clock = Arc::clone(self.tables.bucket().clock());
+        let settings = Settings::default();
+        let bucket = Bucket::open_seeded(
+            Arc::new(store.clone()),
+            clock,
+            settings,
+            0x0a11_0711 + number,
+        );
+        let bucket = bucket.await.unwrap();
+        let cache = Arc::new(Cache::new(CacheSettings::default()));
+        let tables = Tables::new(bucket.clone(), cache, Arc::new(Catalog::builtin()));
+        Self {
+            store,
+            tables,
+            writer: LogWriter::new(bucket),
+        }
+    }
+
     pub(crate) async fn append(&mut self, changes: Vec<Change>) {
         let sections = ChangeBatch { changes }.encode();
         self.writer.append(sections).await.unwrap();
@@ -57,7 +78,7 @@ impl World {
     }
 
     pub(crate) fn def(&self, schema: &str, table: &str) -> Arc<TableDef> {
-        def(self.tables.catalog(), schema, table)
+        def(self.tables.builtin(), schema, table)
     }
 
     pub(crate) async fn scan(&self, def: &Arc<TableDef>) -> Arc<TableScan> {

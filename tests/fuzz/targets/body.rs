@@ -5,13 +5,13 @@ use tables::manifest::{PART_SEGMENTS_MAX, decode_body, encode_body};
 /// Fuzzes `decode_body`.
 pub(crate) fn body(data: &[u8]) {
     match decode_body(data) {
-        Ok(parts) => {
-            for part in &parts {
+        Ok(body) => {
+            for part in &body.parts {
                 assert!((1..=PART_SEGMENTS_MAX).contains(&(part.segments as usize)));
                 assert!(!part.path.is_empty());
             }
-            let again = decode_body(&encode_body(&parts));
-            assert_eq!(again.ok(), Some(parts));
+            let again = decode_body(&encode_body(&body));
+            assert_eq!(again.ok(), Some(body));
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }

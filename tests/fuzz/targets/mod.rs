@@ -4,6 +4,7 @@
 
 pub(crate) mod body;
 pub(crate) mod car;
+pub(crate) mod catalog;
 pub(crate) mod cbor;
 pub(crate) mod cid;
 pub(crate) mod coverage;

@@ -187,9 +187,9 @@ impl Case {
 
     async fn check(&self, moment: &str, steps: &mut Steps) {
         let view = ReadView::open(&self.tables).await.expect("a view");
-        for def in self.tables.catalog().tables() {
+        for def in view.catalog().tables() {
             let seen = rows::of_view(&view, def).await;
-            let expected = rows::of_model(&self.model, self.tables.catalog(), def);
+            let expected = rows::of_model(&self.model, view.catalog(), def);
             assert_eq!(seen, expected, "{moment}: {} at {}", def.name, view.name());
         }
         steps.views += 1;

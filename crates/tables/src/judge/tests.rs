@@ -21,7 +21,7 @@ async fn judged(before: Vec<Vec<Change>>, news: Vec<Change>) -> (Verdict, u64) {
     let tail = Tail::new(objects);
     let floors = tail.floors().unwrap();
     let def = world.def("atproto", BLOCK);
-    let new = tail.table(world.tables.catalog(), &def, &floors).unwrap();
+    let new = tail.table(world.tables.builtin(), &def, &floors).unwrap();
     let news = News {
         rows: Some(&new.rows),
         tombstones: new.tombstones.as_ref(),
@@ -31,7 +31,7 @@ async fn judged(before: Vec<Vec<Change>>, news: Vec<Change>) -> (Verdict, u64) {
     let mut verdict = judge(bucket, cache, &def, news, &floors, segments)
         .await
         .unwrap();
-    let of_floors = world.tables.catalog().floors();
+    let of_floors = world.tables.builtin().floors();
     let known = view.segments().of_table(&physical_name(of_floors));
     let known = known_floors(bucket, cache, of_floors, known, &[news])
         .await

@@ -65,10 +65,30 @@ fn hex(bytes: &[u8]) -> String {
 
 #[test]
 fn a_body_is_the_one_that_buckets_hold() {
-    let parts = [reference("system/a.part", 2, 300)];
-    assert_eq!(hex(&encode_body(&parts)), GOLDEN_BODY);
-    assert_eq!(decode_body(&encode_body(&parts)).unwrap(), parts);
+    let mut body = Body {
+        parts: vec![reference("system/a.part", 2, 300)],
+        catalog: None,
+    };
+    assert_eq!(hex(&encode_body(&body)), GOLDEN_BODY);
+    assert_eq!(decode_body(&encode_body(&body)).unwrap(), body);
+    body.catalog = Some(catalog());
+    assert_eq!(hex(&encode_body(&body)), GOLDEN_BODY_WITH_CATALOG);
+    assert_eq!(decode_body(&encode_body(&body)).unwrap(), body);
 }
+
+fn catalog() -> CatalogRef {
+    CatalogRef {
+        path: "system/a.catalog".to_owned(),
+        bytes: 70,
+        checksum: [8; 32],
+        waiting: ["a.b.c", "a.b.d"].map(str::to_owned).into(),
+    }
+}
+
+const GOLDEN_BODY_WITH_CATALOG: &str = "\
+    080212360a0d73797374656d2f612e70617274100218ac022220090909090909090909090909090909090909090909090909\
+    09090909090909091a440a1073797374656d2f612e636174616c6f6710461a20080808080808080808080808080808080808\
+    08080808080808080808080808082205612e622e632205612e622e64";
 
 const GOLDEN_BODY: &str = "\
     080112360a0d73797374656d2f612e70617274100218ac022220090909090909090909090909090909090909090909090909\
@@ -172,12 +192,16 @@ proptest! {
     #[test]
     fn a_body_comes_back_as_it_was_written(
         parts in prop::collection::btree_map("[a-z]{1,5}", (1..=1_000_u32, 0..1_u64 << 22), 0..6),
+        bytes in 0..CATALOG_BYTES_MAX,
+        waiting in prop::collection::btree_set("[a-z.]{0,9}", 0..4),
     ) {
         let parts: Vec<PartRef> = parts
             .into_iter()
             .map(|(path, (segments, bytes))| reference(&path, segments as usize, bytes))
             .collect();
-        prop_assert_eq!(decode_body(&encode_body(&parts)).unwrap(), parts);
+        let catalog = (bytes % 2 == 0).then(|| CatalogRef { bytes, waiting, ..catalog() });
+        let body = Body { parts, catalog };
+        prop_assert_eq!(decode_body(&encode_body(&body)).unwrap(), body);
     }
 
     #[test]
@@ -252,7 +276,11 @@ fn an_untouched_part_larger_than_the_news_is_kept() {
 
 #[test]
 fn damaged_bodies_are_refused() {
-    let whole = || proto::Body::decode(encode_body(&[reference("a", 2, 300)])).unwrap();
+    let body = Body {
+        parts: vec![reference("a", 2, 300)],
+        catalog: Some(catalog()),
+    };
+    let whole = || proto::Body::decode(encode_body(&body)).unwrap();
     let refused = |change: &dyn Fn(&mut proto::Body)| {
         let mut body = whole();
         change(&mut body);
@@ -263,10 +291,10 @@ fn damaged_bodies_are_refused() {
         other => panic!("{other}"),
     };
     assert!(matches!(
-        refused(&|body| body.format = 2),
+        refused(&|body| body.format = 3),
         FormatError::Newer {
-            format: 2,
-            known: 1
+            format: 3,
+            known: 2
         }
     ));
     assert_eq!(field(&|body| body.format = 0), "body.format");
@@ -289,7 +317,20 @@ fn damaged_bodies_are_refused() {
         decode_body(&[0xff]),
         Err(FormatError::Protobuf { .. })
     ));
-    assert!(decode_body(&[]).unwrap().is_empty());
+    assert_eq!(decode_body(&[]).unwrap(), Body::default());
+    let of_catalog = |change: &dyn Fn(&mut proto::CatalogRef)| {
+        field(&|body| change(body.catalog.as_mut().unwrap()))
+    };
+    assert_eq!(of_catalog(&|named| named.path.clear()), "catalog.bytes");
+    assert_eq!(of_catalog(&|named| named.bytes = 1 << 40), "catalog.bytes");
+    assert_eq!(
+        of_catalog(&|named| named.checksum.truncate(31)),
+        "catalog.checksum"
+    );
+    assert_eq!(
+        of_catalog(&|named| named.waiting.reverse()),
+        "catalog.waiting"
+    );
 }
 
 #[test]

@@ -126,7 +126,9 @@ impl MergeWork {
         settings: &MergeSettings,
     ) -> Result<(), TablesError> {
         let tables = &self.tables;
-        let def = Arc::clone(tables.def(&plan.table)?);
+        let set = tables.cache().segments(tables.bucket(), base).await?;
+        let catalog = tables.catalog(&set).await?;
+        let def = Arc::clone(catalog.physical(&plan.table)?);
         let mut inputs = Vec::with_capacity(plan.inputs.len());
         for entry in plan.inputs {
             let marks = tables.cache().marks(tables.bucket(), &entry).await?;

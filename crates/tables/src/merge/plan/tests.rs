@@ -39,10 +39,13 @@ fn set(entries: Vec<Arc<SegmentEntry>>) -> SegmentSet {
         bytes: 1,
         checksum: [0; 32],
     };
-    SegmentSet::new(vec![Part {
-        reference,
-        entries: Arc::new(entries),
-    }])
+    SegmentSet::new(
+        vec![Part {
+            reference,
+            entries: Arc::new(entries),
+        }],
+        None,
+    )
 }
 
 #[test]
