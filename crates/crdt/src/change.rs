@@ -278,6 +278,67 @@ impl NoticeKind {
     }
 }
 
+/// How far an attempt to fetch a repo again has come. The highest of the highest attempt is a mark's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum ResyncStep {
+    /// It is marked, and nothing was done.
+    Waiting = 0,
+    /// Its host is being asked.
+    Fetching = 1,
+    /// What its host answered is whole and signed.
+    Fetched = 2,
+    /// All of it is in the log, with its floor: the mark is done.
+    Synchronized = 3,
+    /// Its host says that there is none: the mark is done until the account is active again.
+    Gone = 4,
+    /// The attempt failed; another one follows.
+    Failed = 5,
+}
+
+impl ResyncStep {
+    /// All of them, in their order.
+    pub const ALL: [Self; 6] = [
+        Self::Waiting,
+        Self::Fetching,
+        Self::Fetched,
+        Self::Synchronized,
+        Self::Gone,
+        Self::Failed,
+    ];
+
+    /// The step's name in tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Fetching => "fetching",
+            Self::Fetched => "fetched",
+            Self::Synchronized => "synchronized",
+            Self::Gone => "gone",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Its number in a notice.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        self as u32
+    }
+
+    /// The step of a notice's number; none for one of a newer version.
+    #[must_use]
+    pub fn of(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| step.number() == number)
+    }
+
+    /// Whether nothing more is done about the mark.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Synchronized | Self::Gone)
+    }
+}
+
 /// Something was refused, is missing, or is being fetched again: reason and sizes, never content.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NoticeChange {
@@ -299,7 +360,7 @@ pub struct NoticeChange {
     pub bytes: u64,
     /// A resync's attempt, from 1; 0 until it begins, and for other kinds.
     pub attempt: u32,
-    /// How far the attempt has come; 0 for other kinds.
+    /// How far the attempt has come, a [`ResyncStep`]'s number; 0 for other kinds.
     pub step: u32,
     /// When it was noticed.
     pub indexed_at: Micros,

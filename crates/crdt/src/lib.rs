@@ -27,7 +27,7 @@ pub use storage;
 pub use batch::ChangeBatch;
 pub use change::{
     AccountChange, Body, Change, CursorChange, Delivery, EventChange, EventKind, FloorChange,
-    HeadChange, IdentityChange, Micros, NoticeChange, NoticeKind, RecordChange,
+    HeadChange, IdentityChange, Micros, NoticeChange, NoticeKind, RecordChange, ResyncStep,
 };
 pub use change_log::{AppendError, ChangeLog};
 pub use convert::{

@@ -27,6 +27,7 @@ mod partition;
 pub mod point;
 mod publish;
 pub mod rebuild;
+pub mod resyncs;
 pub mod rows;
 pub mod schema;
 pub mod segment;
