@@ -5,7 +5,7 @@ use std::sync::Arc;
 use atproto::{Map, Value, cbor};
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use bytes::Bytes;
-use futures::FutureExt;
+use futures::{FutureExt, SinkExt};
 
 use super::backlog::Start;
 use super::fault::WireFault;
@@ -56,7 +56,8 @@ struct Subscriber<'a> {
 
 /// What is next for a reader.
 enum Next {
-    Message(Bytes, Option<(WireFault, Option<Bytes>)>),
+    /// A message, what happens to it, and whether another one is there already.
+    Message(Bytes, Option<(WireFault, Option<Bytes>)>, bool),
     Nothing,
     TooSlow,
 }
@@ -67,7 +68,7 @@ impl Subscriber<'_> {
         while line.is_open {
             changes.mark_unchanged();
             match self.next() {
-                Next::Message(bytes, fault) => {
+                Next::Message(bytes, fault, has_more) => {
                     // Pings are answered while there is much to send.
                     while let Some(read) = line.socket.recv().now_or_never() {
                         line.is_open &= matches!(read, Some(Ok(_)));
@@ -75,7 +76,14 @@ impl Subscriber<'_> {
                             return;
                         }
                     }
-                    self.send(line, bytes, fault).await;
+                    match (fault, has_more) {
+                        // One packet may hold several messages, or a flood would be slower than its reader.
+                        (None, true) => line.feed(bytes).await,
+                        (fault, _) => {
+                            line.flush().await;
+                            self.send(line, bytes, fault).await;
+                        }
+                    }
                     self.place += 1;
                     if line.is_open {
                         self.reader.is_at(self.place);
@@ -114,7 +122,8 @@ impl Subscriber<'_> {
             }
             _ => Some(None),
         });
-        Next::Message(sent.bytes.clone(), planned)
+        let has_more = self.place + 1 < state.backlog.end();
+        Next::Message(sent.bytes.clone(), planned, has_more)
     }
 
     async fn send(&self, line: &mut Line, bytes: Bytes, fault: Option<(WireFault, Option<Bytes>)>) {
@@ -156,6 +165,15 @@ struct Line {
 impl Line {
     async fn send(&mut self, message: Message) {
         self.is_open &= self.socket.send(message).await.is_ok();
+    }
+
+    /// Sends a message with the next ones.
+    async fn feed(&mut self, bytes: Bytes) {
+        self.is_open &= self.socket.feed(Message::Binary(bytes)).await.is_ok();
+    }
+
+    async fn flush(&mut self) {
+        self.is_open &= self.socket.flush().await.is_ok();
     }
 
     async fn binary(&mut self, bytes: Bytes) {
