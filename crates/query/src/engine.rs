@@ -7,6 +7,7 @@
 
 use crate::catalog::{CATALOG, DEFAULT_SCHEMA, TableInfo, ViewCatalog, with_catalog};
 use crate::error::{QueryError, is_gone};
+use crate::json_values;
 use crate::scan::Snapshot;
 use crate::statement;
 use crate::suggest::suggestions;
@@ -14,16 +15,18 @@ use crate::view::{Bucket, Cache, CacheSettings, Catalog, ReadView, Tables};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -120,11 +123,12 @@ impl Engine {
             .with_target_partitions(settings.partitions.max(1));
         // Stored text is Utf8: a cast to VARCHAR must not give clients a second type for it.
         config.options_mut().sql_parser.map_string_types_to_utf8view = false;
-        let base = SessionStateBuilder::new()
+        let mut base = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(runtime)
             .with_default_features()
             .build();
+        datafusion_functions_json::register_all(&mut base).map_err(QueryError::running)?;
         let inner = Inner {
             tables,
             base,
@@ -297,7 +301,7 @@ impl Context {
             .with_allow_dml(false)
             .with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(QueryError::planning)?;
-        Ok(plan)
+        json_values::as_text(plan).map_err(QueryError::planning)
     }
 
     /// The first table of `statement` that does not exist.
@@ -332,6 +336,7 @@ fn runtime(
 /// The fields of a plan's parameters, in their order.
 fn parameters(plan: &LogicalPlan) -> Result<Vec<Field>, QueryError> {
     let types = plan.get_parameter_types().map_err(QueryError::planning)?;
+    let counts = parameters_of_limits(plan).map_err(QueryError::planning)?;
     let mut numbered: Vec<(usize, Field)> = Vec::new();
     for (name, data_type) in types {
         let number = name
@@ -341,10 +346,11 @@ fn parameters(plan: &LogicalPlan) -> Result<Vec<Field>, QueryError> {
             let problem = format!("parameters are written $1, $2, … or ?, not {name}");
             return Err(QueryError::planning(DataFusionError::Plan(problem)));
         };
-        numbered.push((
-            number,
-            Field::new(name, data_type.unwrap_or(DataType::Utf8), true),
-        ));
+        let untyped = match counts.contains(&name) {
+            true => DataType::Int64,
+            false => DataType::Utf8,
+        };
+        numbered.push((number, Field::new(name, data_type.unwrap_or(untyped), true)));
     }
     numbered.sort_by_key(|(number, _)| *number);
     let gapless = numbered
@@ -356,6 +362,25 @@ fn parameters(plan: &LogicalPlan) -> Result<Vec<Field>, QueryError> {
         return Err(QueryError::planning(DataFusionError::Plan(problem)));
     }
     Ok(numbered.into_iter().map(|(_, field)| field).collect())
+}
+
+/// The names of parameters that stand in `LIMIT` or `OFFSET`, where the planner leaves them without a type.
+fn parameters_of_limits(plan: &LogicalPlan) -> datafusion::error::Result<HashSet<String>> {
+    let mut found = HashSet::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Limit(limit) = node {
+            for count in limit.skip.iter().chain(&limit.fetch) {
+                count.apply(|expr| {
+                    if let Expr::Placeholder(parameter) = expr {
+                        found.insert(parameter.id.clone());
+                    }
+                    Ok(TreeNodeRecursion::Continue)
+                })?;
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
 }
 
 fn bind(plan: LogicalPlan, params: &[ScalarValue]) -> Result<LogicalPlan, QueryError> {

@@ -9,6 +9,7 @@ mod catalog;
 mod derive;
 mod engine;
 mod error;
+mod json_values;
 mod links;
 mod prune;
 mod records;

@@ -5,6 +5,8 @@
 //! something else, so time travel is refused on the tokens, before anything is parsed.
 //! Knows no tables: whether names resolve is the planner's to say.
 
+mod json_operators;
+
 use crate::error::{QueryError, Refusal};
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{DFParserBuilder, ExplainStatement, Statement};
@@ -13,6 +15,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use std::ops::ControlFlow;
 
@@ -36,7 +39,11 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, QueryError> {
     if asks_for_the_past(sql) {
         return refused(Refusal::TimeTravel);
     }
-    let mut statements = DFParserBuilder::new(sql)
+    let mut tokens = Tokenizer::new(&GenericDialect {}, sql)
+        .tokenize_with_location()
+        .map_err(|error| QueryError::planning(ParserError::from(error).into()))?;
+    json_operators::mark_questions(&mut tokens);
+    let mut statements = DFParserBuilder::new(tokens)
         .with_dialect(&GenericDialect {})
         .build()
         .and_then(|mut parser| parser.parse_statements())
@@ -50,7 +57,8 @@ pub(crate) fn parse(sql: &str) -> Result<Statement, QueryError> {
     if let Some(reason) = refusal(&statement) {
         return refused(reason);
     }
-    number_parameters(&mut statement);
+    on_sql(&mut statement, &mut json_operators::Precedence);
+    on_sql(&mut statement, &mut Numbering { next: 1 });
     Ok(statement)
 }
 
@@ -156,17 +164,18 @@ impl Visitor for Gate {
     }
 }
 
-/// Gives each `?` its number: DataFusion would take all of them for one parameter of that name.
-fn number_parameters(statement: &mut Statement) {
+/// Lets `visitor` change the SQL inside a statement.
+fn on_sql<V: VisitorMut>(statement: &mut Statement, visitor: &mut V) {
     match statement {
         Statement::Statement(sql) => {
-            let _: ControlFlow<()> = sql.visit(&mut Numbering { next: 1 });
+            let _: ControlFlow<V::Break> = sql.visit(visitor);
         }
-        Statement::Explain(explain) => number_parameters(&mut explain.statement),
+        Statement::Explain(explain) => on_sql(&mut explain.statement, visitor),
         Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => {}
     }
 }
 
+/// Gives each `?` its number: DataFusion would take all of them for one parameter of that name.
 struct Numbering {
     next: usize,
 }

@@ -387,7 +387,7 @@ async fn system_tables_say_what_the_view_is_made_of() {
 #[tokio::test]
 async fn parameters_are_typed_by_their_use_and_counted() {
     let database = seeded().await;
-    let sql = "SELECT text FROM post WHERE did = ? AND indexed_at > ? AND rkey = ?";
+    let sql = "SELECT text FROM post WHERE did = ? AND indexed_at > ? AND rkey = ? LIMIT ?";
     let (result, params) = database.engine.plan_schema(sql).await.expect("plans");
     assert_eq!(result.field(0).name(), "text");
     let types: Vec<String> = params
@@ -395,11 +395,12 @@ async fn parameters_are_typed_by_their_use_and_counted() {
         .iter()
         .map(|field| field.data_type().to_string())
         .collect();
-    assert_eq!(types, ["Utf8", "Timestamp(µs, \"UTC\")", "Utf8"]);
+    assert_eq!(types, ["Utf8", "Timestamp(µs, \"UTC\")", "Utf8", "Int64"]);
     let values = vec![
         A.into(),
         ScalarValue::TimestampMicrosecond(Some(0), Some("UTC".into())),
         "2".into(),
+        1_i64.into(),
     ];
     assert_eq!(cell(&database.answer(sql, values).await, 0, 0), "two");
     let few = database
@@ -409,7 +410,7 @@ async fn parameters_are_typed_by_their_use_and_counted() {
     assert!(matches!(
         few,
         Err(QueryError::Parameters {
-            expected: 3,
+            expected: 4,
             given: 1
         })
     ));
