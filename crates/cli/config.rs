@@ -80,11 +80,13 @@ pub(crate) enum Command {
     /// Ask in SQL, one statement or an interactive session.
     ///
     /// Reads a store directly, or asks a server. Without a statement it reads statements from standard input, each
-    /// ended by a semicolon; on a terminal with history, timing and `\?` for help.
+    /// ended by a semicolon; on a terminal with history, timing and `\?` for help. A statement may have parameters,
+    /// `$NAME`, whose values -p gives.
     #[command(
         after_help = "Examples:\n  alluvium sql --store ./alluvium-data \"SELECT did, text FROM bsky.post LIMIT \
                             5\"\n  alluvium sql --connect grpc://127.0.0.1:7070 --format csv \"SELECT * FROM \
-                            atproto.events\"\n  alluvium sql --store ./alluvium-data"
+                            atproto.events\"\n  alluvium sql --store ./alluvium-data --file examples/followers.sql -p \
+                            did=did:plc:z72i7hdynmk6r22z27h6tvur\n  alluvium sql --store ./alluvium-data"
     )]
     Sql(SqlArgs),
     /// Say what a store holds and how far its work has come.
@@ -265,6 +267,7 @@ pub(crate) struct ImportArgs {
 /// Flags of `sql`.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("asked").args(["store", "connect"]).required(true))]
+#[command(group = clap::ArgGroup::new("said").args(["file", "statement"]))]
 pub(crate) struct SqlArgs {
     /// s3://BUCKET/PREFIX, file:///PATH or a path, read directly.
     #[arg(long, value_name = "URL")]
@@ -275,6 +278,12 @@ pub(crate) struct SqlArgs {
     /// How rows are printed; the default is `table`.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
+    /// A file with the statement, such as those in `examples/`.
+    #[arg(long, value_name = "FILE", conflicts_with = "statement")]
+    pub(crate) file: Option<PathBuf>,
+    /// The value of a parameter that the statement names `$NAME`; once for each.
+    #[arg(short, long = "param", value_name = "NAME=VALUE", requires = "said", value_parser = named_value)]
+    pub(crate) params: Vec<(String, String)>,
     /// The statement; without it, statements are read from standard input.
     #[arg(value_name = "SELECT …")]
     pub(crate) statement: Option<String>,
@@ -289,6 +298,15 @@ pub(crate) struct SqlArgs {
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) store: StoreArgs,
+}
+
+/// Splits `NAME=VALUE`; `$NAME=VALUE` is taken too.
+fn named_value(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').unwrap_or_default();
+    match name.trim_start_matches('$') {
+        "" => Err("write NAME=VALUE".to_owned()),
+        name => Ok((name.to_owned(), value.to_owned())),
+    }
 }
 
 /// How rows are printed on standard output.

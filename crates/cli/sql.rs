@@ -11,7 +11,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
-use query::{Engine, Freshness, QueryError};
+use query::{Engine, Freshness, Named, QueryError};
 use server::client::Client;
 
 use crate::config::{Format, SqlArgs};
@@ -32,10 +32,24 @@ pub(crate) enum Source {
 impl Source {
     /// Asks one statement; a `strong` query, so every acknowledged append is in its answer.
     pub(crate) async fn query(&mut self, sql: &str) -> Result<Rows> {
+        self.query_with(sql, &[]).await
+    }
+
+    /// Asks one statement with the values of the parameters that it names.
+    async fn query_with(&mut self, sql: &str, params: &[(String, String)]) -> Result<Rows> {
+        let named = Named::parse(sql).map_err(told)?;
+        let values = named.values(params).map_err(told)?;
         match self {
             Source::Store(engine) => {
+                let values = match values.is_empty() {
+                    true => Vec::new(),
+                    false => {
+                        let (_, types) = engine.plan_schema(named.sql()).await.map_err(told)?;
+                        query::typed(&types, &values).map_err(told)?
+                    }
+                };
                 let rows = engine
-                    .query(sql, Vec::new(), Freshness::Strong)
+                    .query(named.sql(), values, Freshness::Strong)
                     .await
                     .map_err(told)?;
                 let schema = rows.schema();
@@ -45,7 +59,10 @@ impl Source {
                 Ok(Rows { schema, batches })
             }
             Source::Server(client) => {
-                let answer = client.query(sql).await?;
+                let answer = match values.is_empty() {
+                    true => client.query(named.sql()).await?,
+                    false => client.query_with(named.sql(), &values).await?,
+                };
                 Ok(Rows {
                     schema: answer.schema,
                     batches: answer.batches.map_err(Into::into).boxed(),
@@ -76,13 +93,22 @@ fn told(error: QueryError) -> anyhow::Error {
     anyhow::Error::msg(server::error::sentence(&error))
 }
 
-/// Answers the statement, or all that standard input holds, or a user at a terminal.
+/// Answers the statement or the file's, or all that standard input holds, or a user at a terminal.
 pub(crate) async fn run(args: SqlArgs) -> Result<()> {
     let mut source = Source::open(&args).await?;
-    match &args.statement {
-        Some(statement) => answer(&mut source, statement, args.format)
-            .await
-            .map(|_| ()),
+    let statement = match (&args.statement, &args.file) {
+        (Some(statement), _) => Some(statement.clone()),
+        (None, Some(file)) => {
+            let text = std::fs::read_to_string(file);
+            Some(text.with_context(|| format!("{} can't be read", file.display()))?)
+        }
+        (None, None) => None,
+    };
+    match statement {
+        Some(statement) => {
+            let rows = source.query_with(&statement, &args.params).await?;
+            print(rows, args.format).await.map(|_| ())
+        }
         None if io::stdin().is_terminal() => repl::run(&mut source, args.format).await,
         None => answer_all(&mut source, io::stdin().lock(), args.format).await,
     }
@@ -91,6 +117,10 @@ pub(crate) async fn run(args: SqlArgs) -> Result<()> {
 /// Prints the answer to one statement and returns how many rows it has.
 async fn answer(source: &mut Source, statement: &str, format: Format) -> Result<usize> {
     let rows = source.query(statement).await?;
+    print(rows, format).await
+}
+
+async fn print(rows: Rows, format: Format) -> Result<usize> {
     let mut out = io::BufWriter::new(io::stdout());
     let count = output::print(rows, format, &mut out).await?;
     out.flush()?;

@@ -213,3 +213,74 @@ fn statements_come_from_standard_input_too() {
     assert!(output.status.success());
     assert_eq!(String::from_utf8_lossy(&output.stdout), "a\n1\nb\nx;y\n");
 }
+
+#[test]
+fn a_file_and_its_parameters_are_asked_of_a_store_and_of_a_server() {
+    let folder = TempDir::new().expect("a folder");
+    let data = store(&folder);
+    succeed(&["up", "--demo", "--once", "--store", &data]);
+    let file = folder.path().join("of.sql");
+    let sql = "-- Whose likes? $nobody\nSELECT count(*) AS n, $note AS note, $did LIKE 'did:%' AS did,\n\
+               '{\"a\":[1,2]}' -> 'a' AS json\n\
+               FROM bsky.like WHERE time >= $since AND did <> $did LIMIT $limit;\n";
+    std::fs::write(&file, sql).expect("a file");
+    let file = file.to_str().expect("a path");
+    let ask = |source: [&str; 2]| {
+        let mut arguments = vec!["sql", "--format", "csv", "--file", file];
+        arguments.extend(source);
+        for value in [
+            "did=did:plc:x",
+            "since=2026-07-04T14:38:00Z",
+            "limit=1",
+            "note=it's = \"1\"",
+        ] {
+            arguments.extend(["-p", value]);
+        }
+        succeed(&arguments)
+    };
+    let from_store = ask(["--store", &data]);
+    assert!(
+        from_store.starts_with("n,note,did,json\n10"),
+        "{from_store}"
+    );
+    assert!(
+        from_store.contains("\"it's = \"\"1\"\"\",true,\"[1,2]\""),
+        "{from_store}"
+    );
+
+    let mut server = Running::start(alluvium(&[
+        "serve",
+        "--store",
+        &data,
+        "--listen",
+        "127.0.0.1:0",
+    ]));
+    let address = format!("grpc://{}", server.wait_for(address_in));
+    assert_eq!(ask(["--connect", &address]), from_store);
+
+    for source in [["--store", &data], ["--connect", &address]] {
+        let refused = |rest: &[&str]| {
+            let arguments: Vec<&str> = ["sql"].iter().chain(&source).chain(rest).copied().collect();
+            failure(&arguments, 1)
+        };
+        let missing = refused(&["SELECT $a, $b", "-p", "a=1"]);
+        assert!(
+            missing.contains("$b has no value; it has $a, $b"),
+            "{missing}"
+        );
+        let unknown = refused(&["SELECT 1", "-p", "a=1"]);
+        assert!(
+            unknown.contains("no parameter $a; it has none"),
+            "{unknown}"
+        );
+        let mistyped = refused(&["SELECT 1 WHERE TIMESTAMP '2026-07-04' > $t", "-p", "t=soon"]);
+        assert!(mistyped.contains("soon"), "{mistyped}");
+    }
+    assert!(
+        failure(&["sql", "--store", &data, "--file", "no-such.sql"], 1).contains("no-such.sql")
+    );
+    assert!(failure(&["sql", "--store", &data, "-p", "a", "SELECT 1"], 2).contains("NAME=VALUE"));
+    assert!(failure(&["sql", "--store", &data, "-p", "a=1"], 2).contains("--file"));
+    let (status, said) = server.stop("TERM");
+    assert!(status.success(), "{said:#?}");
+}

@@ -73,6 +73,14 @@ pub enum QueryError {
         /// How many were sent.
         given: usize,
     },
+    /// A named parameter has no value, or a value has no parameter; nothing was run.
+    #[error("{problem}{}", named(names))]
+    Named {
+        /// What is wrong.
+        problem: String,
+        /// The names that the statement has.
+        names: Vec<String>,
+    },
     /// The bucket could not be read; ask again.
     #[error("could not open a view of the bucket")]
     Open {
@@ -127,9 +135,10 @@ impl QueryError {
     /// What the sender can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Invalid { .. } | Self::Refused { .. } | Self::Parameters { .. } => {
-                ErrorKind::Invalid
-            }
+            Self::Invalid { .. }
+            | Self::Refused { .. }
+            | Self::Parameters { .. }
+            | Self::Named { .. } => ErrorKind::Invalid,
             Self::UnknownTable { .. } => ErrorKind::NotFound,
             Self::Open { .. } | Self::ViewExpired { .. } => ErrorKind::Unavailable,
             Self::TooLong { .. } | Self::TooLarge { .. } => ErrorKind::Exhausted,
@@ -235,6 +244,13 @@ fn first_line(error: &DataFusionError) -> String {
         other => other.to_string(),
     };
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+fn named(names: &[String]) -> String {
+    if names.is_empty() {
+        return "; it has none".to_owned();
+    }
+    format!("; it has ${}", names.join(", $"))
 }
 
 fn did_you_mean(suggestions: &[String]) -> String {

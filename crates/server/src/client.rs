@@ -2,7 +2,7 @@
 //!
 //! Guarantees that an error carries the server's own sentence. One client is one connection.
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow_flight::FlightInfo;
 use arrow_flight::error::FlightError;
@@ -10,6 +10,7 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
+use query::QueryError;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
@@ -47,6 +48,12 @@ pub enum ClientError {
     /// What came is not what the protocol says.
     #[error("the server's answer can't be read: {0}")]
     Answer(#[from] FlightError),
+    /// A parameter's text is no value of its type.
+    #[error("{}", crate::error::sentence(source))]
+    Value {
+        /// Which, and what it should be.
+        source: Box<QueryError>,
+    },
     /// The answer lies at several places or at none; this client reads one.
     #[error("the server's answer lies at {endpoints} places; this client reads one")]
     Endpoints {
@@ -112,6 +119,34 @@ impl Client {
             .execute(sql.to_owned(), None)
             .await
             .map_err(refusal)?;
+        self.rows_of(info).await
+    }
+
+    /// As [`Client::query`], with the values of `$1`, `$2`, …, each in the type that the statement gives it.
+    ///
+    /// # Errors
+    /// As [`Client::query`], and [`ClientError::Value`] if one is no value of its type.
+    pub async fn query_with(&mut self, sql: &str, values: &[&str]) -> Result<Answer, ClientError> {
+        let prepared = self.inner.prepare(sql.to_owned(), None).await;
+        let mut prepared = prepared.map_err(refusal)?;
+        let wrong = |source| ClientError::Value {
+            source: Box::new(source),
+        };
+        let schema = prepared.parameter_schema()?;
+        let values = query::typed(schema, values).map_err(wrong)?;
+        if !values.is_empty() {
+            let columns: Result<Vec<ArrayRef>, _> =
+                values.iter().map(|value| value.to_array()).collect();
+            let columns = columns.map_err(|error| wrong(QueryError::from_stream(error)))?;
+            let row = RecordBatch::try_new(Arc::new(schema.clone()), columns);
+            let row = row.map_err(FlightError::from)?;
+            prepared.set_parameters(row)?;
+        }
+        let info = prepared.execute().await.map_err(refusal)?;
+        self.rows_of(info).await
+    }
+
+    async fn rows_of(&mut self, info: FlightInfo) -> Result<Answer, ClientError> {
         let FlightInfo { endpoint, .. } = info;
         let endpoints = endpoint.len();
         let ticket = endpoint
