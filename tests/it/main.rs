@@ -2,6 +2,7 @@
 
 mod cli;
 mod damage;
+mod examples;
 mod firehose;
 mod fleet;
 mod flight;

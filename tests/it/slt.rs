@@ -1,7 +1,8 @@
 //! SQL answers over the recorded frames, readable without running them: `tests/sql/*.slt`.
 //!
 //! Each file runs twice, over the log's tail and after compaction: both must give the same rows. What only holds of
-//! segments (plans, `system.segments`) is in `tests/sql/compacted`.
+//! segments (plans, `system.segments`) is in `tests/sql/compacted`. A query that is written as a command, `alluvium sql
+//! --file examples/NAME.sql -p NAME=VALUE …`, is the text of that file with those parameters.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crdt::{ChangeLog, change_log};
 use futures::TryStreamExt;
 use ingest::{DidDocs, Identities, Intake, NothingKnown};
 use object_store::memory::InMemory;
-use query::{Engine, EngineSettings, Freshness, QueryError};
+use query::{Engine, EngineSettings, Freshness, Named, QueryError, ScalarValue};
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
 use storage::{Bucket, Settings, SystemClock};
 use tables::cache::{Cache, CacheSettings};
@@ -27,14 +28,19 @@ use tokio_util::sync::CancellationToken;
 async fn the_recorded_frames_answer_alike_from_the_tail_and_from_segments() {
     let tables = replayed().await;
     run_all("tests/sql", &tables).await;
+    compact(&tables).await;
+    run_all("tests/sql", &tables).await;
+    run_all("tests/sql/compacted", &tables).await;
+}
+
+/// Makes segments of all that is in the log.
+pub(crate) async fn compact(tables: &Tables) {
     let settings = CompactorSettings {
         flush: FlushSettings::at_once(),
         ..CompactorSettings::default()
     };
     let compactor = Compactor::new(tables.clone(), "slt".to_owned(), settings);
     compactor.run_once().await.expect("compacts");
-    run_all("tests/sql", &tables).await;
-    run_all("tests/sql/compacted", &tables).await;
 }
 
 /// A database in memory into which the recorded frames went, as `alluvium replay` puts them there.
@@ -69,7 +75,8 @@ async fn replayed() -> Tables {
     Tables::new(bucket, cache, Arc::new(Catalog::builtin()))
 }
 
-async fn run_all(folder: &str, tables: &Tables) {
+/// Runs each `.slt` file of `folder`.
+pub(crate) async fn run_all(folder: &str, tables: &Tables) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
         .expect("lists")
@@ -92,6 +99,15 @@ async fn run_all(folder: &str, tables: &Tables) {
     }
 }
 
+/// The rows of SQL or of a command, as `.slt` files write them.
+pub(crate) async fn rows_of(engine: &Engine, text: &str) -> Vec<Vec<String>> {
+    match Asked(engine.clone()).run(text).await {
+        Ok(DBOutput::Rows { rows, .. }) => rows,
+        Ok(_) => panic!("{text} has no rows"),
+        Err(error) => panic!("{text}: {error}"),
+    }
+}
+
 /// The engine as the runner of `.slt` files asks it.
 struct Asked(Engine);
 
@@ -101,7 +117,11 @@ impl AsyncDB for Asked {
     type ColumnType = DefaultColumnType;
 
     async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, QueryError> {
-        let rows = self.0.query(sql, Vec::new(), Freshness::Strong).await?;
+        let (sql, values) = match command(sql) {
+            Some(command) => command.bind(&self.0).await?,
+            None => (sql.to_owned(), Vec::new()),
+        };
+        let rows = self.0.query(&sql, values, Freshness::Strong).await?;
         let types = rows
             .schema()
             .fields()
@@ -117,6 +137,50 @@ impl AsyncDB for Asked {
     }
 
     async fn shutdown(&mut self) {}
+}
+
+/// A query that is written as the command that asks it.
+pub(crate) struct Command {
+    pub(crate) file: String,
+    pub(crate) params: Vec<(String, String)>,
+}
+
+/// Reads a query as a command; `None` if it is SQL.
+pub(crate) fn command(text: &str) -> Option<Command> {
+    let mut words = text
+        .trim()
+        .strip_prefix("alluvium sql ")?
+        .split_whitespace();
+    let (mut file, mut params) = (None, Vec::new());
+    while let Some(flag) = words.next() {
+        let value = words.next().expect("a value behind each flag");
+        match flag {
+            "--file" => file = Some(value.to_owned()),
+            "-p" => {
+                let (name, value) = value.split_once('=').expect("NAME=VALUE");
+                params.push((name.to_owned(), value.trim_matches('\'').to_owned()));
+            }
+            other => panic!("{other} is no flag that an .slt file has"),
+        }
+    }
+    let file = file.expect("a file");
+    Some(Command { file, params })
+}
+
+impl Command {
+    /// The file's text and its parameters, as the command line binds them.
+    pub(crate) async fn bind(
+        &self,
+        engine: &Engine,
+    ) -> Result<(String, Vec<ScalarValue>), QueryError> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(&self.file);
+        let text = std::fs::read_to_string(&path);
+        let text = text.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let named = Named::parse(&text)?;
+        let values = named.values(&self.params)?;
+        let (_, types) = engine.plan_schema(named.sql()).await?;
+        Ok((named.sql().to_owned(), query::typed(&types, &values)?))
+    }
 }
 
 fn column_type(data_type: &DataType) -> DefaultColumnType {
