@@ -1,7 +1,7 @@
 -- Who is on a list?
 --
 -- Parameters: $list, the list's URI.
--- Cost: a scan of bsky.listitem.
+-- Cost: the items of the list's owner, a few blocks of each month's segments.
 --
 -- Only its owner puts somebody on a list: items in other repositories are ignored, as apps do.
 SELECT subject AS did, min(created_at) AS since
