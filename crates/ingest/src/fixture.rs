@@ -8,6 +8,7 @@ use std::time::Duration;
 use atproto::Did;
 use crdt::change_log::Settings;
 use crdt::merge_model::Model;
+use crdt::storage::object_store::ObjectStore;
 use crdt::storage::object_store::memory::InMemory;
 use crdt::storage::{self, Bucket, Clock, ManualClock, list_log, read_log};
 use crdt::{Change, ChangeBatch, ChangeLog};
@@ -46,8 +47,17 @@ impl World {
     }
 
     pub(crate) async fn new(docs: DidDocs, clock: Arc<dyn Clock>) -> Self {
-        let store = Arc::new(InMemory::new());
-        let bucket = Bucket::open(store, Arc::clone(&clock), storage::Settings::default());
+        let settings = storage::Settings::default();
+        Self::over(Arc::new(InMemory::new()), settings, docs, clock).await
+    }
+
+    pub(crate) async fn over(
+        store: Arc<dyn ObjectStore>,
+        settings: storage::Settings,
+        docs: DidDocs,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let bucket = Bucket::open(store, Arc::clone(&clock), settings);
         let bucket = bucket.await.expect("a store in memory");
         let settings = Settings {
             flush_interval: Duration::ZERO,
@@ -128,18 +138,35 @@ pub(crate) fn recording<B: AsRef<[u8]>>(frames: impl IntoIterator<Item = B>) -> 
 struct KnownModel(Model);
 
 impl Known for KnownModel {
-    fn head<'a>(
+    fn heads<'a>(
+        &'a self,
+        source: &'a str,
+        dids: &'a [Did],
+    ) -> BoxFuture<'a, Result<Vec<Option<KnownHead>>, KnownError>> {
+        let head = |did: &Did| {
+            self.0.rows().find_map(|change| match change {
+                Change::Head(head) if head.did == *did && *head.delivery.source == *source => {
+                    Some(KnownHead::from(head))
+                }
+                _ => None,
+            })
+        };
+        let heads = dids.iter().map(head).collect();
+        Box::pin(async move { Ok(heads) })
+    }
+
+    fn is_active<'a>(
         &'a self,
         source: &'a str,
         did: &'a Did,
-    ) -> BoxFuture<'a, Result<Option<KnownHead>, KnownError>> {
-        let head = self.0.rows().find_map(|change| match change {
-            Change::Head(head) if head.did == *did && *head.delivery.source == *source => {
-                Some(KnownHead::from(head))
+    ) -> BoxFuture<'a, Result<Option<bool>, KnownError>> {
+        let is_active = self.0.rows().find_map(|change| match change {
+            Change::Account(state) if state.did == *did && *state.delivery.source == *source => {
+                Some(state.active)
             }
             _ => None,
         });
-        Box::pin(async move { Ok(head) })
+        Box::pin(async move { Ok(is_active) })
     }
 
     fn cursor<'a>(
@@ -157,5 +184,9 @@ impl Known for KnownModel {
             _ => None,
         });
         Box::pin(async move { Ok(cursor) })
+    }
+
+    fn renew(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
     }
 }

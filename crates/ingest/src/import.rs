@@ -127,6 +127,7 @@ fn changes_of_car(
 ) -> (Arrival, Result<Vec<Change>, Refusal>) {
     let arrival = Arrival {
         index: 0,
+        seq: None,
         bytes: bytes.len() as u64,
         hash: hash_of(bytes),
         at,

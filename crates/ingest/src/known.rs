@@ -50,12 +50,19 @@ pub struct KnownError {
 ///
 /// An answer may be older than the newest append: then what is asked for is done again, and merging takes no harm.
 pub trait Known: std::fmt::Debug + Send + Sync {
-    /// The last commit of `did` that `source` delivered.
-    fn head<'a>(
+    /// The last commits of `dids` that `source` delivered, one answer each.
+    fn heads<'a>(
+        &'a self,
+        source: &'a str,
+        dids: &'a [Did],
+    ) -> BoxFuture<'a, Result<Vec<Option<KnownHead>>, KnownError>>;
+
+    /// Whether `source` said last that the account is active; none if it never said.
+    fn is_active<'a>(
         &'a self,
         source: &'a str,
         did: &'a Did,
-    ) -> BoxFuture<'a, Result<Option<KnownHead>, KnownError>>;
+    ) -> BoxFuture<'a, Result<Option<bool>, KnownError>>;
 
     /// The cursor of a slice of a source.
     fn cursor<'a>(
@@ -63,11 +70,15 @@ pub trait Known: std::fmt::Debug + Send + Sync {
         source: &'a str,
         slice: &'a str,
     ) -> BoxFuture<'a, Result<Option<KnownCursor>, KnownError>>;
+
+    /// From now on answers know what is durable now.
+    fn renew(&self) -> BoxFuture<'_, ()>;
 }
 
-/// What a bucket's tables hold, read from one view that is opened when first asked, and again when it was collected.
+/// What a bucket's tables hold, read from one view that is opened when first asked, and again when it was collected or
+/// has to be renewed.
 ///
-/// Within one run a source's repos are admitted from memory, so a view as old as the run is new enough.
+/// What a run met of a source's repos is in its memory, so a view as old as the run is new enough for the others.
 #[derive(Debug)]
 pub struct KnownByTables {
     tables: Tables,
@@ -102,15 +113,30 @@ impl KnownByTables {
         error.is_expired()
     }
 
-    async fn stored_head(&self, source: &str, did: &Did) -> Result<Option<KnownHead>, TablesError> {
+    async fn stored_heads(
+        &self,
+        source: &str,
+        dids: &[Did],
+    ) -> Result<Vec<Option<KnownHead>>, TablesError> {
         loop {
-            match self.view().await?.head(did, source).await {
-                Ok(head) => {
-                    return Ok(head.map(|head| KnownHead {
+            match self.view().await?.heads(dids, source).await {
+                Ok(heads) => {
+                    let known = |head: tables::point::StoredHead| KnownHead {
                         rev: head.rev,
                         data: head.data,
-                    }));
+                    };
+                    return Ok(heads.into_iter().map(|head| head.map(known)).collect());
                 }
+                Err(error) if self.is_stale(&error).await => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn stored_activity(&self, source: &str, did: &Did) -> Result<Option<bool>, TablesError> {
+        loop {
+            match self.view().await?.is_active(did, source).await {
+                Ok(answer) => return Ok(answer),
                 Err(error) if self.is_stale(&error).await => {}
                 Err(error) => return Err(error),
             }
@@ -144,12 +170,20 @@ fn unknown(error: TablesError) -> KnownError {
 }
 
 impl Known for KnownByTables {
-    fn head<'a>(
+    fn heads<'a>(
+        &'a self,
+        source: &'a str,
+        dids: &'a [Did],
+    ) -> BoxFuture<'a, Result<Vec<Option<KnownHead>>, KnownError>> {
+        Box::pin(async move { self.stored_heads(source, dids).await.map_err(unknown) })
+    }
+
+    fn is_active<'a>(
         &'a self,
         source: &'a str,
         did: &'a Did,
-    ) -> BoxFuture<'a, Result<Option<KnownHead>, KnownError>> {
-        Box::pin(async move { self.stored_head(source, did).await.map_err(unknown) })
+    ) -> BoxFuture<'a, Result<Option<bool>, KnownError>> {
+        Box::pin(async move { self.stored_activity(source, did).await.map_err(unknown) })
     }
 
     fn cursor<'a>(
@@ -159,6 +193,10 @@ impl Known for KnownByTables {
     ) -> BoxFuture<'a, Result<Option<KnownCursor>, KnownError>> {
         Box::pin(async move { self.stored_cursor(source, slice).await.map_err(unknown) })
     }
+
+    fn renew(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move { *self.view.lock().await = None })
+    }
 }
 
 /// A bucket of which nothing is known: every source begins at its beginning.
@@ -166,11 +204,19 @@ impl Known for KnownByTables {
 pub struct NothingKnown;
 
 impl Known for NothingKnown {
-    fn head<'a>(
+    fn heads<'a>(
+        &'a self,
+        _source: &'a str,
+        dids: &'a [Did],
+    ) -> BoxFuture<'a, Result<Vec<Option<KnownHead>>, KnownError>> {
+        Box::pin(async { Ok(vec![None; dids.len()]) })
+    }
+
+    fn is_active<'a>(
         &'a self,
         _source: &'a str,
         _did: &'a Did,
-    ) -> BoxFuture<'a, Result<Option<KnownHead>, KnownError>> {
+    ) -> BoxFuture<'a, Result<Option<bool>, KnownError>> {
         Box::pin(async { Ok(None) })
     }
 
@@ -180,5 +226,9 @@ impl Known for NothingKnown {
         _slice: &'a str,
     ) -> BoxFuture<'a, Result<Option<KnownCursor>, KnownError>> {
         Box::pin(async { Ok(None) })
+    }
+
+    fn renew(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
     }
 }

@@ -8,9 +8,12 @@
 //! This crate knows no tables but through [`Known`], which answers what the bucket already holds of a source.
 
 pub mod admission;
+mod batching;
 pub mod did_docs;
+pub mod filter;
 #[cfg(test)]
 mod fixture;
+pub mod follow;
 pub mod identity;
 pub mod import;
 pub mod intake;
@@ -21,12 +24,20 @@ pub mod recording;
 pub mod replay;
 mod repo;
 pub mod resync;
+#[cfg(test)]
+mod scripted;
 pub mod silence;
+mod standing;
+pub mod status;
+mod stream;
+pub mod subscribe;
 pub mod summary;
 mod whole_repo;
 mod window;
 
 pub use did_docs::{DidDocs, DidDocsError};
+pub use filter::Filter;
+pub use follow::{FollowError, FollowSettings, Follower, Following};
 pub use identity::{
     HandleCheck, Identities, IdentityQueue, IdentityRecorder, IdentitySettings, ResolveError,
 };
@@ -36,5 +47,7 @@ pub use known::{Known, KnownByTables, KnownCursor, KnownError, KnownHead, Nothin
 pub use recording::{Recording, RecordingError};
 pub use replay::ReplayError;
 pub use resync::{Mark, Reconcile, ResyncQueue, ResyncTasks, Task};
+pub use status::{Connection, SourceState, SourceStatus};
+pub use stream::StreamError;
+pub use subscribe::{Endpoint, EndpointError};
 pub use summary::Summary;
-pub use window::StreamError;

@@ -93,7 +93,7 @@ impl Retry {
     }
 
     /// `Retry-After` in seconds, or the reset that AT Protocol's servers tell beside a 429.
-    fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let number =
             |name: &str| -> Option<i64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
         let after = number(RETRY_AFTER.as_str()).and_then(|seconds| u64::try_from(seconds).ok());

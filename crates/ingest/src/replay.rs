@@ -1,32 +1,27 @@
 //! Replays recorded frames into the log.
 //!
-//! Reading, verifying and appending overlap, each at most one step ahead of the next: a window is read while another is
-//! verified while a batch is appended. A batch carries the cursor that covers it, and is sent only once the one before
-//! is durable, so a cursor in the log never covers frames that are not. A replay that was broken off goes on from
-//! there; what is appended twice merges to the same.
+//! Reading, decoding, verifying and appending overlap, each at most one step ahead of the next. A batch carries the
+//! cursor that covers it ([`crate::batching`]). A replay that was broken off goes on from there; what is appended twice
+//! merges to the same.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crdt::storage::Position;
-use crdt::{AppendError, Change, ChangeBatch, CursorChange};
+use crdt::storage::Clock;
+use crdt::{AppendError, Micros};
 use thiserror::Error;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
+use crate::batching::{Batching, Counting, IntakeError};
 use crate::intake::{Intake, name_of_file};
-use crate::known::{KnownCursor, KnownError};
-use crate::metrics;
+use crate::known::KnownError;
 use crate::recording::{Recording, RecordingError};
-use crate::repo::{Fate, Outcome};
+use crate::standing::Standings;
+use crate::stream::{Policy, Stream, StreamError};
 use crate::summary::Summary;
-use crate::window::{Stream, StreamError, WINDOW_BYTES, WINDOW_FRAMES_MAX, Window};
-
-/// From how many bytes on a batch is appended: what flushes the log at once.
-const BATCH_BYTES: usize = 8 * 1024 * 1024;
+use crate::window::{Decoded, Window, decode, overlapped};
 
 /// Why a replay ended before the recording did.
 #[derive(Debug, Error)]
@@ -71,6 +66,15 @@ pub enum ReplayError {
     },
 }
 
+impl From<IntakeError> for ReplayError {
+    fn from(error: IntakeError) -> Self {
+        match error {
+            IntakeError::Known(error) => Self::Known(error),
+            IntakeError::Append(source) => Self::Append { source },
+        }
+    }
+}
+
 impl Intake {
     /// Replays the recording at `path`, from where the source's cursor stands, and returns when all is durable.
     ///
@@ -95,17 +99,24 @@ impl Intake {
             Some(source) => (source, name.as_str()),
             None => (name.as_str(), ""),
         };
-        let mut replay = Replay::new(self, source, slice).await?;
-        let mut windows = read(path.to_owned(), replay.cursor.cursor);
+        let cursor = self.known.cursor(source, slice).await?.unwrap_or_default();
+        // A recording ends, and its repos with it: they are all kept in memory.
+        let standings = Standings::new(usize::MAX);
+        let stream = Stream::new(Policy::recorded(source), self, None, standings);
+        let work = (slice.to_owned(), Counting::Frames);
+        let mut batching = Batching::new(self, stream, work, cursor, None);
+        let mut windows = self.windows(path.to_owned(), cursor.cursor);
         let mut ended = None;
         while let Some(read) = windows.recv().await {
             match read {
-                Read::Skipped(frames) => replay.summary.skipped = frames,
+                Read::Skipped(frames) => batching.summary.skipped = frames,
                 Read::Window(window) => {
-                    let error = replay.take(window).await?;
-                    progress(&replay.summary);
-                    if let Some(source) = error {
-                        windows.close();
+                    let took = batching.take(window).await?;
+                    if batching.is_full() {
+                        batching.append().await?;
+                    }
+                    progress(&batching.summary);
+                    if let Some(source) = took.error {
                         ended = Some(Ended::Stream(source));
                         break;
                     }
@@ -113,7 +124,8 @@ impl Intake {
                 Read::Failed(source) => ended = Some(Ended::Recording(source)),
             }
         }
-        let summary = replay.finish().await?;
+        batching.finish().await?;
+        let summary = batching.summary;
         info!(source = %summary.source, frames = summary.frames, skipped = summary.skipped, "replayed");
         if summary.rejections() > 0 {
             warn!(source = %summary.source, rejected = ?summary.rejected, "some of it was refused");
@@ -133,6 +145,16 @@ impl Intake {
             }),
         }
     }
+
+    /// The decoded windows of a recording behind `cursor`.
+    fn windows(&self, path: PathBuf, cursor: i64) -> mpsc::Receiver<Read<Vec<Decoded>>> {
+        let read = read(path, cursor, Arc::clone(&self.clock));
+        overlapped(read, async |read| match read {
+            Read::Skipped(frames) => Read::Skipped(frames),
+            Read::Window(window) => Read::Window(decode(window).await),
+            Read::Failed(error) => Read::Failed(error),
+        })
+    }
 }
 
 enum Ended {
@@ -140,135 +162,16 @@ enum Ended {
     Stream(StreamError),
 }
 
-/// A replay on its way.
-struct Replay<'a> {
-    intake: &'a Intake,
-    stream: Stream,
-    slice: String,
-    cursor: KnownCursor,
-    /// Whether the cursor stands further than the last batch says.
-    is_ahead: bool,
-    batch: ChangeBatch,
-    batch_bytes: usize,
-    append: Option<JoinHandle<Result<Position, AppendError>>>,
-    summary: Summary,
-}
-
-impl<'a> Replay<'a> {
-    async fn new(intake: &'a Intake, source: &str, slice: &str) -> Result<Self, KnownError> {
-        let cursor = intake.known.cursor(source, slice).await?;
-        Ok(Self {
-            intake,
-            stream: Stream {
-                source: source.into(),
-                identities: intake.identities.clone(),
-                known: Arc::clone(&intake.known),
-                heads: HashMap::new(),
-                shard_of: std::hash::RandomState::new(),
-            },
-            slice: slice.to_owned(),
-            cursor: cursor.unwrap_or_default(),
-            is_ahead: false,
-            batch: ChangeBatch::default(),
-            batch_bytes: 0,
-            append: None,
-            summary: Summary::of(source),
-        })
-    }
-
-    async fn take(&mut self, window: Window) -> Result<Option<StreamError>, ReplayError> {
-        let before = self.summary.clone();
-        let (outcomes, error) = self.stream.take(window, self.intake.now()).await?;
-        for outcome in outcomes {
-            self.count(&outcome);
-            let bytes = ChangeBatch::from(outcome.changes);
-            self.batch_bytes += bytes.bytes();
-            self.batch.changes.extend(bytes.changes);
-            // What ended the source is not behind us: who replays again shall meet it again.
-            let index = outcome.arrival.index;
-            if error.as_ref().is_none_or(|error| error.index() != index) {
-                self.cursor.cursor = i64::try_from(index + 1).unwrap_or(i64::MAX);
-                self.is_ahead = true;
-            }
-            if self.batch_bytes >= BATCH_BYTES {
-                self.append().await?;
-            }
-        }
-        metrics::count(&before, &self.summary);
-        Ok(error)
-    }
-
-    fn count(&mut self, outcome: &Outcome) {
-        let summary = &mut self.summary;
-        summary.frames += 1;
-        summary.bytes += outcome.arrival.bytes;
-        match outcome.fate {
-            Fate::Commit => summary.commits += 1,
-            Fate::Sync => summary.syncs += 1,
-            Fate::Identity => summary.identities += 1,
-            Fate::Account => summary.accounts += 1,
-            Fate::Replay => summary.replays += 1,
-            Fate::Ignored => summary.ignored += 1,
-            // Counted by the reason in its notice.
-            Fate::Rejected => {}
-        }
-        for change in &outcome.changes {
-            summary.count(change);
-            if let Change::Notice(notice) = change {
-                let did = notice.did.as_ref().map(atproto::Did::as_str);
-                debug!(kind = notice.kind.as_str(), reason = %notice.reason, did, "noticed");
-            }
-        }
-    }
-
-    /// Sends what was gathered, with its cursor, once what was sent before is durable.
-    async fn append(&mut self) -> Result<(), ReplayError> {
-        self.settle().await?;
-        let mut batch = std::mem::take(&mut self.batch);
-        self.batch_bytes = 0;
-        batch.changes.push(Change::Cursor(CursorChange {
-            source: Arc::clone(&self.stream.source),
-            slice: self.slice.clone(),
-            generation: self.cursor.generation,
-            cursor: self.cursor.cursor,
-            indexed_at: self.intake.now(),
-        }));
-        self.is_ahead = false;
-        let log = self.intake.log.clone();
-        self.append = Some(tokio::spawn(async move { log.append(batch).await }));
-        Ok(())
-    }
-
-    async fn settle(&mut self) -> Result<(), ReplayError> {
-        if let Some(append) = self.append.take() {
-            let position = match append.await {
-                Ok(position) => position?,
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
-            };
-            self.summary.appended(position);
-        }
-        Ok(())
-    }
-
-    async fn finish(mut self) -> Result<Summary, ReplayError> {
-        if self.is_ahead || !self.batch.changes.is_empty() {
-            self.append().await?;
-        }
-        self.settle().await?;
-        Ok(self.summary)
-    }
-}
-
 /// What the reading thread hands over.
-enum Read {
+enum Read<W> {
     /// How many frames the cursor covers.
     Skipped(u64),
-    Window(Window),
+    Window(W),
     Failed(RecordingError),
 }
 
 /// Reads a recording behind `cursor`, one window ahead.
-fn read(path: PathBuf, cursor: i64) -> mpsc::Receiver<Read> {
+fn read(path: PathBuf, cursor: i64, clock: Arc<dyn Clock>) -> mpsc::Receiver<Read<Window>> {
     let (windows, read) = mpsc::channel(1);
     tokio::task::spawn_blocking(move || {
         let skip = u64::try_from(cursor).unwrap_or_default();
@@ -278,8 +181,8 @@ fn read(path: PathBuf, cursor: i64) -> mpsc::Receiver<Read> {
             while recording.frames() < skip && recording.next_frame()?.is_some() {}
             let mut is_wanted = send(Read::Skipped(recording.frames()));
             while is_wanted {
-                let (window, error) = next_window(&mut recording);
-                let is_empty = window.frames.is_empty();
+                let (window, error) = next_window(&mut recording, clock.as_ref());
+                let is_empty = window.is_empty();
                 is_wanted = !is_empty && send(Read::Window(window));
                 if let Some(error) = error {
                     return Err(error);
@@ -295,23 +198,20 @@ fn read(path: PathBuf, cursor: i64) -> mpsc::Receiver<Read> {
 }
 
 /// The next window, empty at the end; with an error it holds the frames before it.
-fn next_window(recording: &mut Recording) -> (Window, Option<RecordingError>) {
-    let mut window = Window {
-        first: recording.frames(),
-        frames: Vec::new(),
-    };
-    let mut bytes = 0;
-    while window.frames.len() < WINDOW_FRAMES_MAX && bytes < WINDOW_BYTES {
-        match recording.next_frame() {
-            Ok(Some(frame)) => {
-                bytes += frame.len();
-                window.frames.push(frame);
-            }
-            Ok(None) => break,
-            Err(error) => return (window, Some(error)),
+fn next_window(recording: &mut Recording, clock: &dyn Clock) -> (Window, Option<RecordingError>) {
+    let mut window = Window::behind(recording.frames());
+    let error = loop {
+        if window.is_full() {
+            break None;
         }
-    }
-    (window, None)
+        match recording.next_frame() {
+            Ok(Some(frame)) => window.push(frame),
+            Ok(None) => break None,
+            Err(error) => break Some(error),
+        }
+    };
+    window.at = Micros(clock.now_us());
+    (window, error)
 }
 
 #[cfg(test)]

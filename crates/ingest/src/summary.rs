@@ -26,6 +26,8 @@ pub struct Summary {
     pub accounts: u64,
     /// Commits and `#sync` that this source had delivered before: dropped.
     pub replays: u64,
+    /// Frames that are not of the part that is taken.
+    pub filtered: u64,
     /// Frames without meaning here: `#info`, and kinds that are not known.
     pub ignored: u64,
     /// Records written.
@@ -44,7 +46,7 @@ pub struct Summary {
     pub rejected: BTreeMap<String, u64>,
     /// Records written and deleted, by how far they were verified.
     pub verified: BTreeMap<&'static str, u64>,
-    /// Log objects' positions of the appends, without repetitions.
+    /// Log objects' positions of the appends, without repetitions; only of work that ends.
     pub positions: Vec<Position>,
 }
 

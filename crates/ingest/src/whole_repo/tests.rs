@@ -101,6 +101,7 @@ fn batch(number: u64) -> ChangeBatch {
 fn of_notice() -> NoticeChange {
     let arrival = Arrival {
         index: 0,
+        seq: None,
         bytes: 0,
         hash: [0; 16],
         at: crdt::Micros(START_US),
