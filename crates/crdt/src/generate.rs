@@ -18,9 +18,13 @@ use crate::change::{
 };
 use crate::coverage::{Coverage, Pattern};
 use crate::merge::{MergeKey, believed_time};
+use crate::merge_model::Model;
 
 /// The arrival around which all generated times lie, µs since the epoch.
 pub const NOW_US: i64 = 1_780_000_000_000_000;
+
+/// How many repos there are.
+const DIDS: u8 = 3;
 
 /// A history of at least 50 changes.
 pub fn history() -> impl Strategy<Value = Vec<Change>> {
@@ -90,7 +94,7 @@ pub fn body_of(number: u8) -> Body {
 }
 
 fn did() -> impl Strategy<Value = Did> {
-    (0..3_u8).prop_map(did_of)
+    (0..DIDS).prop_map(did_of)
 }
 
 fn rev() -> impl Strategy<Value = Tid> {
@@ -247,7 +251,8 @@ fn account() -> impl Strategy<Value = AccountChange> {
 }
 
 fn identity() -> impl Strategy<Value = IdentityChange> {
-    let pds = option::of(Just("https://pds.example".to_owned()));
+    let pds = option::of(select(vec!["https://pds.example", "https://relay.example"]));
+    let pds = pds.prop_map(|pds| pds.map(str::to_owned));
     let seq = option::of(0..4_i64);
     (did(), claimed(), seq, option::of(handle()), pds, delivery()).prop_map(
         |(did, time, seq, handle, pds, delivery)| IdentityChange {
@@ -318,7 +323,7 @@ fn notice() -> impl Strategy<Value = NoticeChange> {
 }
 
 /// What must occur in generated histories, by the names that [`count_situations`] counts under.
-pub const SITUATIONS: [&str; 8] = [
+pub const SITUATIONS: [&str; 10] = [
     "equal revs",
     "late creates after deletes",
     "resyncs in the middle",
@@ -327,6 +332,8 @@ pub const SITUATIONS: [&str; 8] = [
     "duplicates",
     "patterns and exclusions",
     "overlapping floors that disagree",
+    "hidden accounts with records",
+    "sources that disagree on an account",
 ];
 
 /// Adds to `seen` how often each of [`SITUATIONS`] occurs in a history, in the order in which it is told.
@@ -383,5 +390,20 @@ pub fn count_situations(told: &[&Change], seen: &mut BTreeMap<&'static str, u32>
             }
             Change::Event(_) | Change::Identity(_) | Change::Cursor(_) | Change::Notice(_) => {}
         }
+    }
+    let model: Model = told.iter().copied().collect();
+    for did in (0..DIDS).map(did_of) {
+        let has_records = told.iter().any(|change| {
+            matches!(change, Change::Record(record) if record.did == did && record.body.is_some())
+        });
+        count(8, usize::from(has_records && model.is_hidden(&did)));
+        let words: HashSet<bool> = model
+            .rows()
+            .filter_map(|change| match change {
+                Change::Account(state) if state.did == did => Some(state.active),
+                _ => None,
+            })
+            .collect();
+        count(9, usize::from(words.len() == 2));
     }
 }

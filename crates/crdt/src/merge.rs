@@ -227,21 +227,56 @@ pub fn believed_time(time: Micros, indexed_at: Micros) -> Micros {
     time.min(indexed_at.saturating_add(SKEW_MAX_US))
 }
 
-/// The state of an account that is shown: `host`'s own word where there is one, else the highest of all sources.
+/// By what one of several sources' words on an account is shown: the highest rank.
+///
+/// A word of whoever knows goes before all others. Two sources that say the same: the answer has no preference, the
+/// row needs one.
+pub fn rank<O: Ord, S: Ord>(knows: bool, order: O, source: S) -> impl Ord {
+    (knows, order, source)
+}
+
+/// The state of an account that is shown: the word of its host, whose URL is `host`, where there is one, else the
+/// highest of all sources. While it is not active, the account's records are in no answer.
 #[must_use]
 pub fn shown_account<'a>(
     states: impl IntoIterator<Item = &'a AccountChange>,
     host: Option<&str>,
 ) -> Option<&'a AccountChange> {
-    let rank = |state: &AccountChange| {
-        (
-            host == Some(&*state.delivery.source),
-            state.order(),
-            // Two sources that say the same: the answer has no preference, the row needs one.
-            Arc::clone(&state.delivery.source),
-        )
-    };
-    states.into_iter().max_by_key(|state| rank(state))
+    states.into_iter().max_by_key(|state| {
+        let source = &state.delivery.source;
+        rank(is_told_by(source, host), state.order(), Arc::clone(source))
+    })
+}
+
+/// The URL of an account's host, from what the sources say of it: a directory's answer where there is one (it has no
+/// sequence number), else the highest.
+#[must_use]
+pub fn shown_host<'a>(identities: impl IntoIterator<Item = &'a IdentityChange>) -> Option<&'a str> {
+    let shown = identities
+        .into_iter()
+        .filter(|identity| identity.pds.is_some())
+        .max_by_key(|identity| {
+            let source = Arc::clone(&identity.delivery.source);
+            rank(identity.seq.is_none(), identity.order(), source)
+        });
+    shown.and_then(|identity| identity.pds.as_deref())
+}
+
+/// Whether a source is the host with the URL `host`: the schemes may differ, since one is followed by WebSocket.
+#[must_use]
+pub fn is_told_by(source: &str, host: Option<&str>) -> bool {
+    let (source, host) = (authority(source), host.and_then(authority));
+    source
+        .zip(host)
+        .is_some_and(|(source, host)| source.eq_ignore_ascii_case(host))
+}
+
+/// The authority of a URL: host and port.
+fn authority(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    rest.split(['/', '?', '#'])
+        .next()
+        .filter(|authority| !authority.is_empty())
 }
 
 impl RecordChange {

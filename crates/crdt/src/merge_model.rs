@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 use atproto::{Did, Nsid, Tid};
 
-use crate::change::{Change, FloorChange, RecordChange};
+use crate::change::{AccountChange, Change, FloorChange, IdentityChange, RecordChange};
 use crate::coverage::Coverage;
-use crate::merge::{MergeKey, Order};
+use crate::merge::{MergeKey, Order, shown_account, shown_host};
 
 /// The state that some changes add up to, in whatever order and however often they were applied.
 #[derive(Clone, Debug, Default)]
@@ -52,10 +53,10 @@ impl Model {
         }
     }
 
-    /// The visible rows of all kinds: live records, and the winners of every other key.
+    /// The visible rows of all kinds: live records of accounts that are not hidden, and the winners of every other key.
     pub fn rows(&self) -> impl Iterator<Item = &Change> {
         self.winners.values().filter(|change| match change {
-            Change::Record(record) => record.body.is_some() && self.stands(record),
+            Change::Record(record) => self.is_live(record) && !self.is_hidden(&record.did),
             _ => true,
         })
     }
@@ -68,10 +69,18 @@ impl Model {
             .collect()
     }
 
-    /// The live records.
+    /// The visible records: those that live, of accounts that are not hidden.
     pub fn records(&self) -> impl Iterator<Item = &RecordChange> {
         self.all_records()
-            .filter(|record| record.body.is_some() && self.stands(record))
+            .filter(|record| self.is_live(record) && !self.is_hidden(&record.did))
+    }
+
+    /// Whether an account's records are in no answer, because the state that is shown is not active.
+    #[must_use]
+    pub fn is_hidden(&self, did: &Did) -> bool {
+        let host = shown_host(self.identities(did));
+        let states = self.states(did);
+        shown_account(states, host).is_some_and(|state| !state.active)
     }
 
     /// The deletes that no floor has made superfluous.
@@ -87,6 +96,38 @@ impl Model {
             .filter(|floor| floor.coverage.covers(collection.as_str()))
             .map(|floor| floor.rev)
             .max()
+    }
+
+    fn is_live(&self, record: &RecordChange) -> bool {
+        record.body.is_some() && self.stands(record)
+    }
+
+    /// What sources say of an account's state.
+    fn states(&self, did: &Did) -> impl Iterator<Item = &AccountChange> {
+        let least = MergeKey::Account {
+            did: did.clone(),
+            source: Arc::from(""),
+        };
+        self.winners
+            .range(least..)
+            .map_while(move |(_, change)| match change {
+                Change::Account(state) if state.did == *did => Some(state),
+                _ => None,
+            })
+    }
+
+    /// What sources say of who an account is.
+    fn identities(&self, did: &Did) -> impl Iterator<Item = &IdentityChange> {
+        let least = MergeKey::Identity {
+            did: did.clone(),
+            source: Arc::from(""),
+        };
+        self.winners
+            .range(least..)
+            .map_while(move |(_, change)| match change {
+                Change::Identity(identity) if identity.did == *did => Some(identity),
+                _ => None,
+            })
     }
 
     /// Whether no floor covers `record`.

@@ -13,6 +13,7 @@ use roaring::RoaringBitmap;
 use storage::{Bucket, CommitId, Position, Root};
 
 use crate::error::{FormatError, TablesError};
+use crate::hidden::HiddenMemo;
 use crate::manifest::{Part, PartRef, SegmentSet, decode_body, decode_part};
 use crate::segment::{
     KeyIndex, Marks, SegmentEntry, SegmentReader, Span, decode_index, fetch, store_error,
@@ -28,6 +29,8 @@ pub struct CacheSettings {
     pub indexes_bytes_max: u64,
     /// Log objects of the tail, encoded and decoded.
     pub tail_bytes_max: u64,
+    /// What is known of hidden accounts: some 100 B for each and segment that holds it.
+    pub hidden_bytes_max: u64,
 }
 
 impl Default for CacheSettings {
@@ -36,6 +39,7 @@ impl Default for CacheSettings {
             parts_bytes_max: 1 << 30,
             indexes_bytes_max: 256 << 20,
             tail_bytes_max: 256 << 20,
+            hidden_bytes_max: 256 << 20,
         }
     }
 }
@@ -48,6 +52,7 @@ pub struct Cache {
     marks: Moka<(String, u64), Arc<RoaringBitmap>>,
     sets: Moka<CommitId, Arc<SegmentSet>>,
     tail: Moka<Position, Arc<TailObject>>,
+    hidden: HiddenMemo,
 }
 
 /// About what a segment's entry takes in memory (benches/manifest.rs).
@@ -86,7 +91,13 @@ impl Cache {
                 .max_capacity(settings.tail_bytes_max)
                 .weigher(move |_: &Position, object: &Arc<TailObject>| weight(object.bytes()))
                 .build(),
+            hidden: HiddenMemo::new(settings.hidden_bytes_max),
         }
+    }
+
+    /// What is known of hidden accounts.
+    pub(crate) fn hidden(&self) -> &HiddenMemo {
+        &self.hidden
     }
 
     /// All segments that `root` names. Costs one GET for each part that is not cached.

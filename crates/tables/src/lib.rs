@@ -16,6 +16,7 @@ pub mod compactor;
 pub mod error;
 pub mod floors;
 pub mod flush;
+pub mod hidden;
 pub mod judge;
 pub mod key;
 pub mod lexicon;

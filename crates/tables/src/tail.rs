@@ -126,6 +126,13 @@ impl TailObject {
         self.pick(|_, _| true).map(drop)
     }
 
+    /// Whether it has changes of one of these kinds of section.
+    pub(crate) fn has_any(&self, kinds: &[u32]) -> bool {
+        self.sections
+            .iter()
+            .any(|section| kinds.contains(&section.section.kind))
+    }
+
     /// The collections of which it has records.
     fn collections(&self) -> impl Iterator<Item = &str> {
         self.sections

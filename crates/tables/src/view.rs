@@ -8,8 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 use storage::{Bucket, Chain, LogListing, Position, Root, Seq, Version, WriterId};
@@ -19,6 +18,7 @@ use crate::additions::Catalogs;
 use crate::cache::Cache;
 use crate::error::TablesError;
 use crate::floors::Floors;
+use crate::hidden::HiddenAccounts;
 use crate::judge::{News, judge_against};
 use crate::manifest::SegmentSet;
 use crate::schema::{Catalog, TableDef, TableName};
@@ -144,11 +144,12 @@ pub fn physical_name(def: &TableDef) -> String {
 pub struct SegmentScan {
     /// The segment.
     pub entry: Arc<SegmentEntry>,
-    /// Its rows that are dead: marked, or outdated by the tail.
+    /// Its rows that are dead: marked, outdated by the tail, or of hidden accounts.
     pub dead: Arc<RoaringBitmap>,
 }
 
-/// A table as one view has it: `segments` less their dead rows, and `tail`. All rows are live, one a key.
+/// A table as one view has it: `segments` less their dead rows, and `tail`. All rows are live, one a key, and none is
+/// the content of a hidden account.
 #[derive(Clone, Debug)]
 pub struct TableScan {
     /// The table.
@@ -184,6 +185,7 @@ pub struct ReadView {
     tail: Tail,
     listing: LogListing,
     floors: Floors,
+    hidden: OnceCell<HiddenAccounts>,
     scans: Mutex<HashMap<TableName, Scan>>,
 }
 
@@ -232,6 +234,7 @@ impl ReadView {
             tail,
             listing,
             floors,
+            hidden: OnceCell::new(),
             scans: Mutex::default(),
         })
     }
@@ -300,6 +303,17 @@ impl ReadView {
         cell.get_or_try_init(|| self.judged(def)).await.cloned()
     }
 
+    /// The accounts whose records this view does not show. Worked out once.
+    ///
+    /// # Errors
+    /// [`TablesError`] if a segment can't be read; [`TablesError::Expired`] if the view has been collected.
+    pub async fn hidden(&self) -> Result<&HiddenAccounts, TablesError> {
+        let (tables, segments, tail) = (&self.tables, &self.segments, &self.tail);
+        self.hidden
+            .get_or_try_init(|| HiddenAccounts::of(tables, segments, tail))
+            .await
+    }
+
     async fn judged(&self, def: &Arc<TableDef>) -> Result<Arc<TableScan>, TablesError> {
         let Tables { bucket, cache, .. } = &self.tables;
         let segments = self.segments.of_table(&physical_name(def));
@@ -310,36 +324,33 @@ impl ReadView {
         };
         let mut verdict =
             judge_against(&self.tables, def, news, &self.floors, &self.segments).await?;
-        let mut scans = Vec::new();
-        for entry in segments
-            .iter()
-            .filter(|entry| entry.kind == SegmentKind::Rows)
-        {
-            let marks = cache.marks(bucket, entry).await?;
-            let dead = match verdict.dead.remove(&entry.path) {
-                None => marks,
-                Some(outdated) => Arc::new(outdated | marks.as_ref()),
-            };
-            scans.push(SegmentScan {
-                entry: Arc::clone(entry),
-                dead,
-            });
+        let mut segments = segments.to_vec();
+        segments.retain(|entry| entry.kind == SegmentKind::Rows);
+        let nobody = HiddenAccounts::default();
+        let hidden = match def.is_records() {
+            true => self.hidden().await?,
+            false => &nobody,
+        };
+        let mut scans = Vec::with_capacity(segments.len());
+        let theirs = hidden.rows_of(&self.tables, &segments).await?;
+        for (entry, theirs) in segments.into_iter().zip(theirs) {
+            let marks = cache.marks(bucket, &entry).await?;
+            let outdated = verdict.dead.remove(&entry.path).map(Arc::new);
+            let dead = union([Some(marks), outdated, Some(theirs)]);
+            scans.push(SegmentScan { entry, dead });
         }
-        let rows = &tail.rows.batch;
-        let live: BooleanArray = (0..rows.num_rows())
-            .map(|row| {
-                Some(
-                    !verdict
-                        .outdated_rows
-                        .contains(u32::try_from(row).unwrap_or(u32::MAX)),
-                )
-            })
-            .collect();
-        let tail = filter_record_batch(rows, &live)?;
+        let tail = hidden.shown(&tail.rows.batch, &verdict.outdated_rows)?;
         Ok(Arc::new(TableScan {
             def: Arc::clone(def),
             segments: scans,
             tail,
         }))
     }
+}
+
+/// The rows that are in any of `sets`; nothing is copied while at most one holds any.
+fn union(sets: [Option<Arc<RoaringBitmap>>; 3]) -> Arc<RoaringBitmap> {
+    let sets = sets.into_iter().flatten().filter(|set| !set.is_empty());
+    sets.reduce(|all, more| Arc::new(all.as_ref() | more.as_ref()))
+        .unwrap_or_default()
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use atproto::{Action, Cid, Did, Nsid, RecordKey, Tid, Value, Verification};
+use crdt::merge_model::Model;
 use crdt::{
     AccountChange, Body, Change, CursorChange, Delivery, EventChange, EventKind, FloorChange,
     HeadChange, IdentityChange, Micros, NoticeChange, NoticeKind, Pattern, RecordChange,
@@ -38,13 +39,22 @@ const RKEYS: [&str; 5] = [
     "2222222222222",
     "a:b",
 ];
+const HOSTS: [&str; 3] = [
+    "https://pds.example",
+    "https://PDS.example/",
+    "https://relay.example",
+];
 const SOURCES: [&str; 3] = ["wss://relay.example", "wss://pds.example", "blake3:00"];
 
 /// At least fifty changes of all kinds, with a resync somewhere in them.
 pub(crate) fn history(rng: &mut StdRng) -> Vec<Change> {
     let count = rng.random_range(50..80);
     // Two of the kinds beside records and floors: all of them in one case would only be slow.
-    let others = [rng.random_range(0..6), rng.random_range(0..6)];
+    let mut others = [rng.random_range(0..6), rng.random_range(0..6)];
+    // Who is hidden is a matter of states and identities together.
+    if others[0] == 1 && rng.random_bool(0.5) {
+        others[1] = 2;
+    }
     let mut changes: Vec<Change> = (0..count).map(|_| change(rng, &others)).collect();
     if rng.random_bool(0.5) {
         let at = rng.random_range(0..changes.len());
@@ -256,9 +266,7 @@ fn identity(rng: &mut StdRng) -> IdentityChange {
         time: claimed(rng),
         seq: rng.random_bool(0.8).then(|| rng.random_range(1..4)),
         handle: handle.map(|handle| handle.parse().expect("a handle")),
-        pds: rng
-            .random_bool(0.5)
-            .then(|| "https://pds.example".to_owned()),
+        pds: rng.random_bool(0.5).then(|| pick(rng, &HOSTS).to_owned()),
         delivery: delivery(rng),
     }
 }
@@ -402,6 +410,35 @@ impl Situations {
         self.add(
             "a record between overlapping floors",
             records.iter().any(is_torn),
+        );
+        self.count_accounts(changes);
+    }
+
+    fn count_accounts(&mut self, changes: &[Change]) {
+        let model: Model = changes.iter().collect();
+        let dids: HashSet<&Did> = changes
+            .iter()
+            .filter_map(as_record)
+            .map(|record| &record.did)
+            .collect();
+        let states = |did: &Did| -> Vec<&AccountChange> {
+            let states = model.rows().filter_map(|change| match change {
+                Change::Account(state) => Some(state),
+                _ => None,
+            });
+            states.filter(|state| state.did == *did).collect()
+        };
+        self.add(
+            "a hidden account with records",
+            dids.iter().any(|did| model.is_hidden(did)),
+        );
+        // Without its host's word the highest would be shown, and say otherwise.
+        self.add(
+            "a host that overrules others",
+            dids.iter().any(|did| {
+                let highest = crdt::merge::shown_account(states(did), None);
+                highest.is_some_and(|highest| highest.active == model.is_hidden(did))
+            }),
         );
     }
 }

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
-use crate::change::{Body, Micros};
+use crate::change::{Body, IdentityChange, Micros};
 use crate::generate::{SITUATIONS, body_of, change, count_situations, did_of, rev_of, told_twice};
-use crate::merge::{SKEW_MAX_US, believed_time, shown_account, winner};
+use crate::merge::{SKEW_MAX_US, believed_time, shown_account, shown_host, winner};
 
 /// How often each situation must have occurred in the thousand histories, so that the laws were put to the test.
 const OCCURRENCES_MIN: u32 = 100;
@@ -187,7 +187,10 @@ fn a_clock_that_runs_ahead_is_believed_for_five_minutes() {
 
 #[test]
 fn the_hosts_own_word_on_an_account_is_shown() {
-    let (relay, host) = (account("relay", 9, 9, true), account("host", 5, 5, false));
+    let (relay, host) = (
+        account("wss://relay.example", 9, 9, true),
+        account("wss://pds.example", 5, 5, false),
+    );
     let states = || {
         [&relay, &host]
             .into_iter()
@@ -198,12 +201,69 @@ fn the_hosts_own_word_on_an_account_is_shown() {
     };
     let active = |host| shown_account(states(), host).map(|state| state.active);
     assert_eq!(active(None), Some(true));
-    assert_eq!(active(Some("host")), Some(false));
-    assert_eq!(active(Some("another")), Some(true));
+    assert_eq!(active(Some("https://pds.example")), Some(false));
+    assert_eq!(active(Some("https://PDS.example/")), Some(false));
+    assert_eq!(active(Some("https://pds.example:3000")), Some(true));
+    assert_eq!(active(Some("https://another.example")), Some(true));
+    assert_eq!(active(Some("pds.example")), Some(true), "no URL");
     assert!(shown_account([], None).is_none());
 }
 
-/// The rows by the words of the law, without the model: no change of the key is higher, no floor covers it.
+#[test]
+fn the_directorys_answer_on_a_host_goes_before_what_frames_say() {
+    let identity = |source: &str, time, seq, pds: Option<&str>| IdentityChange {
+        did: did_of(0),
+        time: Micros(time),
+        seq,
+        handle: None,
+        pds: pds.map(str::to_owned),
+        delivery: delivery(source, time),
+    };
+    let (old, new) = ("https://old.example", "https://new.example");
+    let asked = identity("https://plc.example", 1, None, Some(new));
+    let asked_in_vain = identity("https://plc.example", 1, None, None);
+    let framed = identity("wss://relay.example", 2, Some(7), Some(old));
+    assert_eq!(shown_host([&asked, &framed]), Some(new));
+    assert_eq!(shown_host([&asked_in_vain, &framed]), Some(old));
+    assert_eq!(shown_host([&asked_in_vain]), None);
+}
+
+#[test]
+fn an_account_that_is_not_active_has_no_visible_records() {
+    let host = Change::Identity(IdentityChange {
+        did: did_of(0),
+        time: Micros(1),
+        seq: None,
+        handle: None,
+        pds: Some("https://pds.example".to_owned()),
+        delivery: delivery("https://plc.example", 1),
+    });
+    let mut model = Model::default();
+    model.apply(&record(0, 4, Some(body_of(1))));
+    model.apply(&record(1, 4, Some(body_of(1))));
+    model.apply(&host);
+    model.apply(&account("wss://relay.example", 5, 5, false));
+    assert_eq!(model.records().count(), 1, "the other account's");
+    model.compact();
+    model.apply(&account("wss://pds.example", 4, 4, true));
+    assert_eq!(
+        model.records().count(),
+        2,
+        "it is its host's word that counts"
+    );
+    model.apply(&account("wss://pds.example", 6, 6, false));
+    assert_eq!(model.records().count(), 1);
+    assert_eq!(
+        model.rows().count(),
+        4,
+        "states stay, and the other's record"
+    );
+    model.apply(&account("wss://pds.example", 7, 7, true));
+    assert_eq!(model.records().count(), 2);
+}
+
+/// The rows by the words of the law, without the model: no change of the key is higher, no floor covers it, and no word
+/// on its account hides it.
 fn by_definition(changes: &[Change]) -> BTreeMap<MergeKey, Order> {
     let mut highest = BTreeMap::<MergeKey, (Order, &Change)>::new();
     for change in changes {
@@ -217,6 +277,7 @@ fn by_definition(changes: &[Change]) -> BTreeMap<MergeKey, Order> {
             return false;
         };
         record.body.is_none()
+            || is_hidden(changes, &record.did)
             || changes.iter().any(|other| match other {
                 Change::Floor(floor) => floor.covers(record),
                 _ => false,
@@ -227,6 +288,28 @@ fn by_definition(changes: &[Change]) -> BTreeMap<MergeKey, Order> {
         .filter(|(_, (_, change))| !dead(change))
         .map(|(key, (order, _))| (key, order))
         .collect()
+}
+
+/// Whether the state of an account that is shown is not active: of all words on it, superseded ones too.
+fn is_hidden(changes: &[Change], did: &Did) -> bool {
+    let identities = changes.iter().filter_map(|change| match change {
+        Change::Identity(identity) if identity.did == *did => Some(identity),
+        _ => None,
+    });
+    // What a source said before is no word of it any more, so a host that it named before is not its host.
+    let latest = identities.clone().filter(|identity| {
+        let is_same = |other: &&IdentityChange| other.delivery.source == identity.delivery.source;
+        identities
+            .clone()
+            .filter(is_same)
+            .all(|other| other.order() <= identity.order())
+    });
+    let host = shown_host(latest);
+    let states = changes.iter().filter_map(|change| match change {
+        Change::Account(state) if state.did == *did => Some(state),
+        _ => None,
+    });
+    shown_account(states, host).is_some_and(|state| !state.active)
 }
 
 #[track_caller]
@@ -260,7 +343,7 @@ fn floor(did: u8, rev: u16, coverage: &str) -> Change {
 }
 
 fn account(source: &str, time: i64, indexed_at: i64, active: bool) -> Change {
-    Change::Account(crate::AccountChange {
+    Change::Account(AccountChange {
         did: did_of(0),
         time: Micros(time),
         seq: None,

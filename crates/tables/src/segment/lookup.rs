@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
 
 use super::read::{SegmentReader, segment_error};
 use crate::error::TablesError;
-use crate::key::{Keys, keys, orders};
+use crate::key::{Keys, keys, orders, text_prefix};
 
 /// A row that a look-up found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,13 +155,6 @@ async fn read_blocks(
     columns: Columns<'_>,
     blocks: impl Iterator<Item = usize>,
 ) -> Result<Vec<Block>, TablesError> {
-    let rows = usize::try_from(reader.entry.rows).unwrap_or(usize::MAX);
-    let numbered: Vec<(usize, Range<usize>)> = blocks
-        .map(|block| (block, reader.index.rows_of(block, rows)))
-        .collect();
-    if numbered.is_empty() {
-        return Ok(Vec::new());
-    }
     let mut names = columns.key.to_vec();
     names.extend(
         columns
@@ -167,8 +162,33 @@ async fn read_blocks(
             .iter()
             .filter(|name| !columns.key.contains(name)),
     );
+    let mut read = Vec::new();
+    for (number, first_row, part) in read_parts(reader, &names, blocks).await? {
+        read.push(Block {
+            number,
+            first_row,
+            keys: keys(&part, columns.key)?,
+            orders: orders(&part, columns.order)?,
+        });
+    }
+    Ok(read)
+}
+
+/// The columns `names` of some blocks, each with its number and its first row.
+async fn read_parts(
+    reader: &SegmentReader,
+    names: &[&str],
+    blocks: impl Iterator<Item = usize>,
+) -> Result<Vec<(usize, usize, RecordBatch)>, TablesError> {
+    let rows = usize::try_from(reader.entry.rows).unwrap_or(usize::MAX);
+    let numbered: Vec<(usize, Range<usize>)> = blocks
+        .map(|block| (block, reader.index.rows_of(block, rows)))
+        .collect();
+    if numbered.is_empty() {
+        return Ok(Vec::new());
+    }
     let ranges: Vec<Range<usize>> = numbered.iter().map(|(_, range)| range.clone()).collect();
-    let stream = reader.stream(Some(&names), Some(&ranges))?;
+    let stream = reader.stream(Some(names), Some(&ranges))?;
     let schema = SchemaRef::clone(stream.schema());
     let batches: Vec<_> = stream
         .try_collect()
@@ -180,12 +200,70 @@ async fn read_blocks(
     for (number, range) in numbered {
         let part = batch.slice(at, range.len().min(batch.num_rows() - at));
         at += part.num_rows();
-        read.push(Block {
-            number,
-            first_row: range.start,
-            keys: keys(&part, columns.key)?,
-            orders: orders(&part, columns.order)?,
-        });
+        read.push((number, range.start, part));
     }
     Ok(read)
+}
+
+/// Rows of one block whose first column is the same.
+#[derive(Debug)]
+pub struct Visited<'a> {
+    /// Which of the texts that is.
+    pub probe: usize,
+    /// The block's rows.
+    pub block: &'a RecordBatch,
+    /// Which of them.
+    pub rows: Range<usize>,
+    /// The block's first row in its segment.
+    pub first_row: usize,
+}
+
+/// Blocks that [`visit_rows`] holds at once: 32 of 8,192 rows.
+const VISITED_BLOCKS_MAX: usize = 32;
+
+/// Calls `visit` with all rows whose first key column, `column`, is one of `texts`, in row order, with `columns`.
+///
+/// Rows of one text may come in several visits, one a block. `columns` must hold `column`, which is all that is read
+/// when it holds nothing else; however many rows there are, a few blocks are held at once.
+///
+/// # Errors
+/// [`TablesError`] if the segment can't be read; what `visit` returns.
+pub async fn visit_rows(
+    reader: &SegmentReader,
+    column: &str,
+    columns: &[&str],
+    texts: &[Arc<str>],
+    mut visit: impl FnMut(Visited<'_>) -> Result<(), TablesError>,
+) -> Result<(), TablesError> {
+    let prefixes: Vec<Vec<u8>> = texts.iter().map(|text| text_prefix(text)).collect();
+    let mut by_block: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (probe, prefix) in prefixes.iter().enumerate() {
+        if reader.entry.spans_prefix(prefix) && reader.index.may_contain(prefix) {
+            for block in reader.index.blocks_of_prefix(prefix) {
+                by_block.entry(block).or_default().push(probe);
+            }
+        }
+    }
+    let blocks: Vec<usize> = by_block.keys().copied().collect();
+    for blocks in blocks.chunks(VISITED_BLOCKS_MAX) {
+        for (number, first_row, block) in
+            read_parts(reader, columns, blocks.iter().copied()).await?
+        {
+            let keys = keys(&block, &[column])?;
+            for &probe in by_block.get(&number).into_iter().flatten() {
+                let prefix = prefixes[probe].as_slice();
+                let start = keys.partition_point(|key| key < prefix);
+                let end = keys.partition_point(|key| key <= prefix);
+                if start < end {
+                    visit(Visited {
+                        probe,
+                        block: &block,
+                        rows: start..end,
+                        first_row,
+                    })?;
+                }
+            }
+        }
+    }
+    Ok(())
 }

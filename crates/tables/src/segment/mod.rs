@@ -16,7 +16,7 @@ mod write;
 
 pub use entry::{ColumnStats, Marks, Scalar, SegmentEntry, SegmentKind, Span};
 pub use index::{KeyIndex, decode_index};
-pub use lookup::{Columns, Found, Lookup, Prefix, find_keys, find_prefixes};
+pub use lookup::{Columns, Found, Lookup, Prefix, Visited, find_keys, find_prefixes, visit_rows};
 pub use object::SegmentObject;
 pub use read::{SegmentReader, read_live};
 pub use write::{SegmentWriter, Written};
