@@ -42,37 +42,46 @@ pub(crate) const SQL_VIEWS: [SqlView; 5] = [
 
 /// One row for each did that anything is known of.
 ///
-/// The host's own answer goes before what others tell, then the highest by (`at`, `seq`, bytes). A handle or a host is
-/// taken from the best row that has one, since an `#identity` may come without.
+/// As `crdt::merge` has it: which host an account has is told by a directory (its answers have no `seq`) before frames.
+/// On the account's state that host's own answer goes before what others tell, then the highest by (`at`, `seq`, bytes).
+/// A handle, too, is a directory's before all others'. It is taken from the best row that has one, since an `#identity`
+/// may come without.
 const ACCOUNTS: &str = "
 WITH told AS (
-    SELECT did, source, at, seq, tie, indexed_at, active, status,
+    SELECT did, source, false AS asked, at, seq, tie, indexed_at, active, status,
            CAST(NULL AS VARCHAR) AS handle, CAST(NULL AS VARCHAR) AS pds, CAST(NULL AS VARCHAR) AS rev
     FROM account_states
     UNION ALL
-    SELECT did, source, at, seq, tie, indexed_at, CAST(NULL AS BOOLEAN) AS active, CAST(NULL AS VARCHAR) AS status,
-           handle, pds, CAST(NULL AS VARCHAR) AS rev
+    SELECT did, source, seq IS NULL AS asked, at, seq, tie, indexed_at, CAST(NULL AS BOOLEAN) AS active,
+           CAST(NULL AS VARCHAR) AS status, handle, pds, CAST(NULL AS VARCHAR) AS rev
     FROM identities
     UNION ALL
-    SELECT did, source, indexed_at AS at, CAST(NULL AS BIGINT) AS seq, CAST(NULL AS BYTEA) AS tie, indexed_at,
-           CAST(NULL AS BOOLEAN) AS active, CAST(NULL AS VARCHAR) AS status, CAST(NULL AS VARCHAR) AS handle,
-           CAST(NULL AS VARCHAR) AS pds, rev
+    SELECT did, source, false AS asked, indexed_at AS at, CAST(NULL AS BIGINT) AS seq, CAST(NULL AS BYTEA) AS tie,
+           indexed_at, CAST(NULL AS BOOLEAN) AS active, CAST(NULL AS VARCHAR) AS status,
+           CAST(NULL AS VARCHAR) AS handle, CAST(NULL AS VARCHAR) AS pds, rev
     FROM heads
-), placed AS (
-    SELECT *, split_part(split_part(source, '://', 2), '/', 1) AS source_host,
-           split_part(split_part(last_value(pds) IGNORE NULLS OVER (
-               PARTITION BY did ORDER BY at, seq NULLS FIRST, tie
-               ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING), '://', 2), '/', 1) AS host
+), hosted AS (
+    SELECT *, last_value(pds) IGNORE NULLS OVER (
+               PARTITION BY did ORDER BY asked, at, seq NULLS FIRST, tie, source
+               ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS host
     FROM told
+), placed AS (
+    SELECT *,
+           lower(split_part(split_part(split_part(split_part(source, '://', 2), '/', 1), '?', 1), '#', 1))
+               AS source_authority,
+           lower(split_part(split_part(split_part(split_part(host, '://', 2), '/', 1), '?', 1), '#', 1))
+               AS host_authority
+    FROM hosted
 ), ranked AS (
-    SELECT *, coalesce(source_host <> '' AND source_host = host, false) AS own FROM placed
+    SELECT *, coalesce(source_authority <> '' AND source_authority = host_authority, false) AS own FROM placed
 )
 SELECT did,
-       last_value(handle ORDER BY own, at, seq NULLS FIRST, tie) FILTER (WHERE handle IS NOT NULL) AS handle,
-       last_value(status ORDER BY own, at, seq NULLS FIRST, tie) FILTER (WHERE active IS NOT NULL) AS status,
-       coalesce(last_value(active ORDER BY own, at, seq NULLS FIRST, tie) FILTER (WHERE active IS NOT NULL), true)
-           AS active,
-       last_value(pds ORDER BY own, at, seq NULLS FIRST, tie) FILTER (WHERE pds IS NOT NULL) AS pds,
+       last_value(handle ORDER BY asked, own, at, seq NULLS FIRST, tie, source) FILTER (WHERE handle IS NOT NULL)
+           AS handle,
+       last_value(status ORDER BY own, at, seq NULLS FIRST, tie, source) FILTER (WHERE active IS NOT NULL) AS status,
+       coalesce(last_value(active ORDER BY own, at, seq NULLS FIRST, tie, source) FILTER (WHERE active IS NOT NULL),
+                true) AS active,
+       last_value(pds ORDER BY asked, at, seq NULLS FIRST, tie, source) FILTER (WHERE pds IS NOT NULL) AS pds,
        max(rev) AS rev,
        max(indexed_at) AS indexed_at
 FROM ranked

@@ -339,6 +339,52 @@ async fn the_hosts_own_word_on_an_account_goes_before_later_words_of_others() {
 }
 
 #[tokio::test]
+async fn a_directorys_answer_on_an_account_goes_before_what_frames_say() {
+    let mut database = Database::new().await;
+    let (relay, directory) = ("wss://relay.example", "https://plc.example");
+    let asked = |at, handle, pds| {
+        let Change::Identity(answer) = identity(A, directory, at, handle, pds) else {
+            panic!("an identity");
+        };
+        Change::Identity(IdentityChange {
+            seq: None,
+            ..answer
+        })
+    };
+    database
+        .append(vec![
+            asked(START, Some("true.test"), Some("https://PDS.example")),
+            identity(
+                A,
+                relay,
+                START + DAY,
+                Some("false.test"),
+                Some("https://relay.example"),
+            ),
+            account(A, relay, START + 2 * DAY, false),
+            account(A, "wss://pds.example/", START + DAY, true),
+        ])
+        .await;
+    for _ in 0..2 {
+        let answer = database
+            .rows("SELECT handle, active, pds FROM atproto.accounts")
+            .await;
+        let row: Vec<String> = (0..3).map(|column| cell(&answer, 0, column)).collect();
+        assert_eq!(row, ["true.test", "true", "https://PDS.example"]);
+        database.flush().await;
+    }
+    // The directory has no handle for it any more: the best row that has one is a frame's.
+    database.append(vec![asked(START + DAY, None, None)]).await;
+    let answer = database
+        .rows("SELECT handle, pds FROM atproto.accounts")
+        .await;
+    assert_eq!(
+        (cell(&answer, 0, 0), cell(&answer, 0, 1)),
+        ("false.test".to_owned(), "https://relay.example".to_owned())
+    );
+}
+
+#[tokio::test]
 async fn system_tables_say_what_the_view_is_made_of() {
     let mut database = seeded().await;
     let cursor = CursorChange {
