@@ -15,9 +15,9 @@ use tracing::{info, warn};
 
 use crate::intake::{Intake, name_of_file};
 use crate::recording::unpacked;
-use crate::repo::{Arrival, hash_of, notice};
+use crate::repo::{Arrival, notice};
 use crate::summary::Summary;
-use crate::whole_repo::{append_in_order, blocking, changes_of, did_of};
+use crate::whole_repo::{append_in_order, arrival_of, blocking, changes_of, did_of};
 
 /// The longest CAR: it is held in memory while its tree is walked.
 pub const CAR_BYTES_MAX: u64 = 1 << 30;
@@ -125,13 +125,7 @@ fn changes_of_car(
     key: Option<&PublicKey>,
     (source, at): (&Arc<str>, Micros),
 ) -> (Arrival, Result<Vec<Change>, Refusal>) {
-    let arrival = Arrival {
-        index: 0,
-        seq: None,
-        bytes: bytes.len() as u64,
-        hash: hash_of(bytes),
-        at,
-    };
+    let arrival = arrival_of(bytes, at);
     let refused = |did: Option<Did>, error: VerifyError| {
         let reason = error.reason();
         warn!(%source, reason, "repository refused");

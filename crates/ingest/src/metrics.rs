@@ -18,6 +18,12 @@ const HANDLES: &str = "ingest_handles_checked_total";
 const HANDLES_UNCHECKED: &str = "ingest_handles_unchecked_total";
 /// Documents that did not go into the log.
 const IDENTITIES_UNRECORDED: &str = "ingest_identities_unrecorded_total";
+/// Attempts to fetch a repo again, by `outcome`.
+const RESYNCS: &str = "ingest_resyncs_total";
+/// Bytes of CARs that were fetched.
+const RESYNC_BYTES: &str = "ingest_resync_bytes_total";
+/// Repos that wait to be fetched, of those that are held in memory.
+const RESYNCS_WAITING: &str = "ingest_resyncs_waiting";
 
 /// Describes the metrics to the recorder that is installed.
 pub fn describe() {
@@ -35,6 +41,31 @@ pub fn describe() {
         "Commits that did not join what their source delivered before."
     );
     describe_identity();
+    describe_resync();
+}
+
+fn describe_resync() {
+    metrics::describe_counter!(RESYNCS, "Attempts to fetch a repo again, by outcome.");
+    metrics::describe_counter!(RESYNC_BYTES, "Bytes of CARs that were fetched.");
+    metrics::describe_gauge!(
+        RESYNCS_WAITING,
+        "Repos that wait to be fetched or are being fetched, of those that are held in memory."
+    );
+}
+
+/// Counts an attempt to fetch a repo.
+pub(crate) fn resync_ended(outcome: &'static str) {
+    metrics::counter!(RESYNCS, "outcome" => outcome).increment(1);
+}
+
+/// Counts the bytes of a CAR that was fetched.
+pub(crate) fn resync_fetched(bytes: u64) {
+    metrics::counter!(RESYNC_BYTES).increment(bytes);
+}
+
+/// Shows how many repos wait to be fetched.
+pub(crate) fn resyncs_waiting(repos: usize) {
+    metrics::gauge!(RESYNCS_WAITING).set(repos as f64);
 }
 
 fn describe_identity() {

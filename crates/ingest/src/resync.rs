@@ -1,14 +1,31 @@
 //! What has to be fetched again, handed from whoever finds it to whoever fetches it.
 //!
 //! A mark is in the log, as a notice of kind resync at step 0, before it is handed over: so handing over may fail.
-//! Then the other end is told to read its work from the bucket.
+//! Then the other end ([`Resyncer`]) is told to read its work from the bucket.
+
+mod attempt;
+mod hosts;
+mod progress;
+mod reconcile;
+mod schedule;
+mod stored;
+mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use atproto::{Did, Tid};
 use crdt::{NoticeChange, NoticeKind};
 use tokio::sync::mpsc;
+
+pub use hosts::is_pds;
+pub use schedule::Pace;
+pub use worker::{ResyncSettings, ResyncSource, Resyncer};
+
+/// How long a host is left alone that asks for it and does not say for how long, and how long at most.
+const PARKED: Duration = Duration::from_secs(30);
+const PARKED_MAX: Duration = Duration::from_secs(3600);
 
 /// A repo that has to be fetched from its host: a notice of kind resync that is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -188,7 +188,7 @@ mod tests {
             since_us,
             is_over: false,
         };
-        assert_eq!(watch.fell_silent(), [fell.clone()]);
+        assert_eq!(watch.fell_silent(), std::slice::from_ref(&fell));
         assert_eq!(watch.fell_silent(), [], "it is told once");
         assert_eq!(watch.silent(), [&like()]);
         let over = Silence {

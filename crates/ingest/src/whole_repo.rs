@@ -9,7 +9,8 @@ use std::sync::Arc;
 use atproto::{Car, Commit, Did, VerifiedRepo, VerifyError};
 use crdt::storage::Position;
 use crdt::{
-    AppendError, Change, ChangeBatch, ChangeLog, Coverage, Delivery, NoticeChange, changes_of_repo,
+    AppendError, Change, ChangeBatch, ChangeLog, Coverage, Delivery, Micros, NoticeChange,
+    changes_of_repo,
 };
 use tracing::warn;
 
@@ -27,6 +28,17 @@ pub(crate) fn did_of(car: &[u8]) -> Result<Did, VerifyError> {
     let cid = car.root();
     let block = car.get(&cid).ok_or(VerifyError::MissingBlock { cid })?;
     Ok(Commit::decode(block)?.did)
+}
+
+/// How a CAR arrived.
+pub(crate) fn arrival_of(car: &[u8], at: Micros) -> Arrival {
+    Arrival {
+        index: 0,
+        seq: None,
+        bytes: car.len() as u64,
+        hash: hash_of(car),
+        at,
+    }
 }
 
 /// The changes of what `coverage` covers of a repository that came from `source`: what is no record first, the floor

@@ -98,6 +98,23 @@ impl ReadView {
         Ok(rows.iter().flatten().find_map(cursor))
     }
 
+    /// The revs of repos' floors for the collections that `scope` names, one answer each, as far as this view holds
+    /// them.
+    ///
+    /// # Errors
+    /// As [`ReadView::heads`].
+    pub async fn floors(&self, dids: &[Did], scope: &str) -> Result<Vec<Option<Tid>>, TablesError> {
+        let keys = dids.iter().map(|did| key_of(&[did.as_str(), scope]));
+        let rows = self
+            .rows(&TableName::new("system", "floors"), keys.collect())
+            .await?;
+        let floor = |row: &RecordBatch| text(row, "rev")?.parse().ok();
+        Ok(rows
+            .iter()
+            .map(|row| row.as_ref().and_then(floor))
+            .collect())
+    }
+
     /// The rows of an internal table with these keys, all of whose columns are text: for each a batch of one row.
     async fn rows(
         &self,

@@ -104,7 +104,7 @@ fn of_notice() -> NoticeChange {
         seq: None,
         bytes: 0,
         hash: [0; 16],
-        at: crdt::Micros(START_US),
+        at: Micros(START_US),
     };
     notice(&"test".into(), arrival, "test")
 }
