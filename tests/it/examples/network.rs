@@ -4,11 +4,10 @@
 //! in as a client would: `$type`, `createdAt`, and the CID beside a URI. Nothing is signed: how changes get into the
 //! log is shown elsewhere.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
-use atproto::{Action, Cid, Did, Tid, Verification, cbor, json};
+use atproto::{Action, Cid, Tid, Verification, cbor, json};
 use bytes::Bytes;
 use crdt::{
     AccountChange, Body, Change, Delivery, EventChange, EventKind, IdentityChange, Micros,
@@ -23,25 +22,10 @@ pub(crate) fn read() -> Vec<Change> {
     let lines = text
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let changes: Vec<Change> = lines
+    lines
         .enumerate()
         .flat_map(|(number, line)| Line::new(number, line).changes())
-        .collect();
-    without_hidden(changes)
-}
-
-/// Leaves out the records of accounts that are inactive in the end, since account states do not hide records yet.
-fn without_hidden(changes: Vec<Change>) -> Vec<Change> {
-    let states = changes.iter().filter_map(|change| match change {
-        Change::Account(account) => Some((account.did.clone(), account.active)),
-        _ => None,
-    });
-    let states: BTreeMap<Did, bool> = states.collect();
-    let shown = |change: &Change| match change {
-        Change::Record(record) => states.get(&record.did).copied().unwrap_or(true),
-        _ => true,
-    };
-    changes.into_iter().filter(shown).collect()
+        .collect()
 }
 
 struct Line<'a> {
