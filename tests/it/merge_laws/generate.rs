@@ -52,8 +52,8 @@ pub(crate) fn history(rng: &mut StdRng) -> Vec<Change> {
     // Two of the kinds beside records and floors: all of them in one case would only be slow.
     let mut others = [rng.random_range(0..6), rng.random_range(0..6)];
     // Who is hidden is a matter of states and identities together.
-    if others[0] == 1 && rng.random_bool(0.5) {
-        others[1] = 2;
+    if others.iter().any(|kind| matches!(kind, 1 | 2)) && rng.random_bool(0.8) {
+        others = [1, 2];
     }
     let mut changes: Vec<Change> = (0..count).map(|_| change(rng, &others)).collect();
     if rng.random_bool(0.5) {
