@@ -15,7 +15,7 @@ use crate::sql::{Source, output};
 use crate::{database, one_line, roles};
 
 /// What is asked, under the heading that it answers.
-const QUESTIONS: [(&str, &str); 6] = [
+const QUESTIONS: [(&str, &str); 7] = [
     (
         "newest version",
         "SELECT version, kind, committer, committed_at, floor FROM system.manifests ORDER BY version DESC LIMIT 1",
@@ -33,7 +33,12 @@ const QUESTIONS: [(&str, &str); 6] = [
     ),
     (
         "sources",
-        "SELECT source, slice, cursor, indexed_at FROM system.sources ORDER BY source, slice",
+        "SELECT source, slice, cursor, indexed_at, rejected, resyncs_open, collections_silent FROM system.sources \
+         ORDER BY source, slice",
+    ),
+    (
+        "silent collections",
+        "SELECT source, collection, since FROM system.collections WHERE silent ORDER BY source, collection",
     ),
     (
         "rejected",

@@ -261,7 +261,8 @@ pub enum NoticeKind {
     Resync,
     /// A repo's commits do not join: some between were not delivered.
     Gap,
-    /// A collection, which the reason names, has fallen silent at a source that tells of others; step 1 when it is over.
+    /// Whether a collection, which the reason names, is heard at a source: the attempt is the second since the epoch at
+    /// which that changed, the step 0 if it fell silent and 1 if it is heard.
     Silence,
 }
 

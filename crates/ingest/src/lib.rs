@@ -32,6 +32,7 @@ pub mod status;
 mod stream;
 pub mod subscribe;
 pub mod summary;
+pub mod watch;
 mod whole_repo;
 mod window;
 

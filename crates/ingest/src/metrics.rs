@@ -1,5 +1,10 @@
 //! The crate's metrics.
 
+use std::sync::Arc;
+
+use crdt::Micros;
+
+use crate::status::{Connection, SourceState};
 use crate::summary::Summary;
 
 /// Frames that were taken care of.
@@ -25,6 +30,17 @@ const RESYNC_BYTES: &str = "ingest_resync_bytes_total";
 /// Repos that wait to be fetched, of those that are held in memory.
 const RESYNCS_WAITING: &str = "ingest_resyncs_waiting";
 
+/// Seconds between the time that a source's newest frame gives and now.
+const LAG: &str = "ingest_lag_seconds";
+/// Whether a source is connected.
+const CONNECTED: &str = "ingest_connected";
+/// How far a source is durable, by its own numbers.
+const CURSOR: &str = "ingest_durable_cursor";
+/// Collections that fell silent at a source that tells of others.
+const SILENT: &str = "ingest_silent_collections";
+/// Commits that another source had delivered first.
+const DUPLICATES: &str = "ingest_duplicate_commits";
+
 /// Describes the metrics to the recorder that is installed.
 pub fn describe() {
     metrics::describe_counter!(
@@ -42,6 +58,7 @@ pub fn describe() {
     );
     describe_identity();
     describe_resync();
+    describe_sources();
 }
 
 fn describe_resync() {
@@ -66,6 +83,48 @@ pub(crate) fn resync_fetched(bytes: u64) {
 /// Shows how many repos wait to be fetched.
 pub(crate) fn resyncs_waiting(repos: usize) {
     metrics::gauge!(RESYNCS_WAITING).set(repos as f64);
+}
+
+fn describe_sources() {
+    metrics::describe_gauge!(
+        LAG,
+        "Seconds between the time of the newest frame and now, by source."
+    );
+    metrics::describe_gauge!(
+        CONNECTED,
+        "Whether a source is connected (1) or not (0), by source."
+    );
+    metrics::describe_gauge!(
+        CURSOR,
+        "How far a source is durable, by its own sequence numbers."
+    );
+    metrics::describe_gauge!(
+        SILENT,
+        "Collections that fell silent while their source tells of others, by source."
+    );
+    metrics::describe_gauge!(
+        DUPLICATES,
+        "Commits that another source had delivered first, by source."
+    );
+}
+
+/// Shows how a source stands.
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "gauges are floats, and sequence numbers below 2^53"
+)]
+pub(crate) fn source(source: &Arc<str>, state: &SourceState, silent: usize, now: Micros) {
+    let name = || source.to_string();
+    let is_connected = matches!(state.connection, Connection::Connected { .. });
+    metrics::gauge!(CONNECTED, "source" => name()).set(f64::from(u8::from(is_connected)));
+    metrics::gauge!(SILENT, "source" => name()).set(silent as f64);
+    metrics::gauge!(DUPLICATES, "source" => name()).set(state.duplicates as f64);
+    if let Some(lag) = state.lag_us(now) {
+        metrics::gauge!(LAG, "source" => name()).set(lag as f64 / 1e6);
+    }
+    if let Some(durable) = state.durable {
+        metrics::gauge!(CURSOR, "source" => name()).set(durable as f64);
+    }
 }
 
 fn describe_identity() {

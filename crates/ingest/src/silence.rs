@@ -26,14 +26,14 @@ const SILENCE_MIN: Duration = Duration::from_secs(300);
 /// In what time the weight of the past halves, so that what was usual last week does not count as usual.
 const HALF_LIFE: Duration = Duration::from_secs(3600);
 
-/// A collection that fell silent, or is heard again.
+/// A collection that fell silent, or is heard, for the first time or again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Silence {
     /// The collection.
     pub collection: Nsid,
-    /// When the last event before the silence came, µs since the epoch.
+    /// When the last event before the silence came, µs since the epoch; where there was none, the first one.
     pub since_us: i64,
-    /// Whether it is over.
+    /// Whether it is heard.
     pub is_over: bool,
 }
 
@@ -44,6 +44,8 @@ pub struct Watch {
     /// The last time that anything came.
     last_us: i64,
     unwatched: u64,
+    /// Collections that were heard first, or again, since changes were taken last.
+    heard: Vec<Silence>,
 }
 
 /// What was heard of one collection.
@@ -58,34 +60,44 @@ struct Heard {
 }
 
 impl Watch {
-    /// Takes `count` events of `collection` that came at `at_us`; tells if that ends a silence.
-    pub fn hear(&mut self, collection: &Nsid, count: u32, at_us: i64) -> Option<Silence> {
+    /// Takes `count` events of `collection` that came at `at_us`.
+    pub fn hear(&mut self, collection: &Nsid, count: u32, at_us: i64) {
         self.last_us = self.last_us.max(at_us);
-        let Some(heard) = self.collections.get_mut(collection) else {
-            if self.collections.len() >= COLLECTIONS_MAX {
-                self.unwatched += u64::from(count);
-                return None;
+        let is_full = self.collections.len() >= COLLECTIONS_MAX;
+        let since_us = match self.collections.get_mut(collection) {
+            Some(heard) if heard.is_silent => {
+                let since_us = heard.last_us;
+                // The silence is no part of what is usual.
+                *heard = Heard::new(count, at_us);
+                since_us
             }
-            self.collections
-                .insert(collection.clone(), Heard::new(count, at_us));
-            return None;
+            Some(heard) => return heard.add(count, at_us),
+            None if is_full => {
+                self.unwatched += u64::from(count);
+                return;
+            }
+            None => {
+                let heard = Heard::new(count, at_us);
+                self.collections.insert(collection.clone(), heard);
+                at_us
+            }
         };
-        let ended = heard.is_silent.then(|| Silence {
+        self.heard.push(Silence {
             collection: collection.clone(),
-            since_us: heard.last_us,
+            since_us,
             is_over: true,
         });
-        if ended.is_some() {
-            // The silence is no part of what is usual.
-            *heard = Heard::new(count, at_us);
-        } else {
-            heard.add(count, at_us);
-        }
-        ended
+    }
+
+    /// What changed since this was asked last: collections that are heard, then those that fell silent by now.
+    pub fn changes(&mut self) -> Vec<Silence> {
+        let mut changes = std::mem::take(&mut self.heard);
+        changes.extend(self.fell_silent());
+        changes
     }
 
     /// The collections that fell silent by now, each told once.
-    pub fn fell_silent(&mut self) -> Vec<Silence> {
+    fn fell_silent(&mut self) -> Vec<Silence> {
         // The source's own silence is told elsewhere and makes none of its collections suspect.
         let now_us = self.last_us;
         let mut fallen: Vec<Silence> = self
@@ -195,7 +207,14 @@ mod tests {
             is_over: true,
             ..fell
         };
-        assert_eq!(watch.hear(&like(), 1, 1000 * SECOND_US), Some(over));
+        let first = |collection| Silence {
+            collection,
+            since_us: 0,
+            is_over: true,
+        };
+        assert_eq!(watch.changes(), [first(like()), first(post())]);
+        watch.hear(&like(), 1, 1000 * SECOND_US);
+        assert_eq!(watch.changes(), [over]);
         assert_eq!(watch.silent(), [] as [&Nsid; 0]);
     }
 

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use atproto::Nsid;
 use crdt::{Change, EventKind, Micros};
-use tracing::info;
 
 use crate::silence::Watch;
 use crate::summary::Summary;
@@ -109,7 +108,7 @@ impl SourceStatus {
         look(&self.lock())
     }
 
-    /// Looks at which collections have fallen silent. The follower waits meanwhile.
+    /// Looks at which collections are heard. The follower waits meanwhile.
     pub fn watch<T>(&self, look: impl FnOnce(&mut Watch) -> T) -> T {
         look(&mut self.watch.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -126,10 +125,7 @@ impl SourceStatus {
         }
         self.watch(|watch| {
             for (collection, count) in counts {
-                if let Some(silence) = watch.hear(collection, count, at.0) {
-                    let since_us = silence.since_us;
-                    info!(source = %self.source, %collection, since_us, "a silent collection is heard again");
-                }
+                watch.hear(collection, count, at.0);
             }
         });
     }

@@ -30,8 +30,8 @@ pub(crate) const SQL_VIEWS: [SqlView; 5] = [
     },
     SqlView {
         schema: "system",
-        table: "silences",
-        sql: SILENCES,
+        table: "collections",
+        sql: COLLECTIONS,
     },
     SqlView {
         schema: "system",
@@ -98,10 +98,22 @@ const RESYNCS: &str = "
 SELECT indexed_at, kind, reason, source, nullif(did, '') AS did, nullif(rev, '') AS rev, attempt, step
 FROM notices WHERE kind IN ('resync', 'gap')";
 
-/// Which collections fell silent at which source while it told of others, and whether they were heard again.
-const SILENCES: &str = "
-SELECT indexed_at, source, reason AS collection, step > 0 AS ended
+/// Which collections are heard at which source, and which fell silent there while it told of others.
+const COLLECTIONS: &str = "
+SELECT source, reason AS collection, step = 0 AS silent, indexed_at AS since
 FROM notices WHERE kind = 'silence'";
 
-/// How far each source has been followed.
-const SOURCES: &str = "SELECT source, slice, generation, cursor, indexed_at FROM cursors";
+/// How far each part of a source has been followed, and what was noticed of the source: frames that were refused, repos
+/// that wait to be fetched, collections that fell silent.
+const SOURCES: &str = "
+WITH noticed AS (
+    SELECT source,
+           count(*) FILTER (WHERE kind = 'rejection') AS rejected,
+           count(*) FILTER (WHERE kind = 'resync' AND step NOT IN (3, 4)) AS resyncs_open,
+           count(*) FILTER (WHERE kind = 'silence' AND step = 0) AS collections_silent
+    FROM notices GROUP BY source
+)
+SELECT cursors.source, slice, generation, cursor, indexed_at,
+       coalesce(rejected, 0) AS rejected, coalesce(resyncs_open, 0) AS resyncs_open,
+       coalesce(collections_silent, 0) AS collections_silent
+FROM cursors LEFT JOIN noticed ON noticed.source = cursors.source";
