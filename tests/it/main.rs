@@ -1,5 +1,6 @@
 //! The one binary of tests that cross crates and processes; each module says what it shows.
 
+mod accounts;
 mod cli;
 mod damage;
 mod examples;

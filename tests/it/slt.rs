@@ -44,7 +44,7 @@ pub(crate) async fn compact(tables: &Tables) {
 }
 
 /// A database in memory into which the recorded frames went, as `alluvium replay` puts them there.
-async fn replayed() -> Tables {
+pub(crate) async fn replayed() -> Tables {
     let bucket = Bucket::open(
         Arc::new(InMemory::new()),
         Arc::new(SystemClock),
@@ -85,17 +85,26 @@ pub(crate) async fn run_all(folder: &str, tables: &Tables) {
     files.retain(|file| file.extension().is_some_and(|extension| extension == "slt"));
     files.sort();
     assert!(!files.is_empty(), "{} has .slt files", folder.display());
+    for file in files {
+        run(&file, tables).await;
+    }
+}
+
+/// Runs one file, named from the repository's root.
+pub(crate) async fn run_file(file: &str, tables: &Tables) {
+    run(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file), tables).await;
+}
+
+async fn run(file: &Path, tables: &Tables) {
     // Two partitions everywhere: a plan must not depend on the machine.
     let settings = EngineSettings {
         partitions: 2,
         ..EngineSettings::default()
     };
     let engine = Engine::over(tables.clone(), settings).expect("an engine");
-    for file in files {
-        let mut runner = Runner::new(|| async { Ok(Asked(engine.clone())) });
-        if let Err(error) = runner.run_file_async(&file).await {
-            panic!("{}: {}", file.display(), error.display(false));
-        }
+    let mut runner = Runner::new(|| async { Ok(Asked(engine.clone())) });
+    if let Err(error) = runner.run_file_async(file).await {
+        panic!("{}: {}", file.display(), error.display(false));
     }
 }
 
