@@ -2,12 +2,14 @@
 //!
 //! Guarantees that each live row comes once and no dead row comes at all: dead rows are cut out by a row selection
 //! that rides on each file, so Parquet never decodes them. Row counts are exact, so `count(*)` reads no data.
+//! Segments that came before their table, or its newest columns, are shredded anew while they are read.
 //! Filters are used to read less, never to decide: the plan above filters again.
 //! Knows nothing of virtual columns; [`crate::stored`] adds them.
 
+use crate::derive::{Derivation, DeriveExec};
 use crate::prune::{Pruner, scalar_value};
 use crate::segments::SegmentFiles;
-use crate::view::{ColumnStats, ReadView, Scalar, SegmentScan, TableDef};
+use crate::view::{ColumnStats, ReadView, Reshred, Reshredder, Scalar, SegmentScan, TableDef};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, SchemaRef};
 use datafusion::catalog::Session;
@@ -22,8 +24,10 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use std::sync::Arc;
@@ -70,6 +74,9 @@ impl Snapshot {
         if !segments.is_empty() {
             parts.push(self.segments(state, &scan, &segments, predicate)?);
         }
+        for from in sources(&found.reshred) {
+            parts.push(self.reshred(state, &scan, from, &found.reshred)?);
+        }
         if found.tail.num_rows() > 0 {
             parts.push(tail(&found.tail, &schema, &scan)?);
         }
@@ -91,6 +98,41 @@ impl Snapshot {
             .plan_if_any(state, scan)
             .await?
             .unwrap_or_else(|| Arc::new(EmptyExec::new(schema))))
+    }
+
+    /// The plan that shreds anew those segments of `found` that have the columns of `from`.
+    fn reshred(
+        &self,
+        state: &dyn Session,
+        scan: &Scan<'_>,
+        from: &Arc<TableDef>,
+        found: &[Reshred],
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let rows = ReshredRows::new(from, scan.table)?;
+        let fields = from.schema.fields().iter().enumerate();
+        let stored = Scan {
+            table: from,
+            projection: fields
+                .filter(|(_, field)| rows.reshredder.reads(field.name()))
+                .map(|(place, _)| place)
+                .collect(),
+            filters: Vec::new(),
+            limit: None,
+        };
+        let segments: Vec<&SegmentScan> = found
+            .iter()
+            .filter(|reshred| reshred.from.name == from.name)
+            .map(|reshred| &reshred.segment)
+            .collect();
+        let input = self.segments(state, &stored, &segments, None)?;
+        let shredded = Arc::new(DeriveExec::new(input, Arc::new(rows)));
+        let columns = scan.projection.iter().map(|place| {
+            let name = scan.table.schema.field(*place).name();
+            let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(name, *place));
+            (column, name.clone())
+        });
+        let columns: Vec<_> = columns.collect();
+        Ok(Arc::new(ProjectionExec::try_new(columns, shredded)?))
     }
 
     fn segments(
@@ -121,8 +163,53 @@ impl Snapshot {
     }
 }
 
+/// The tables whose columns the segments have, each once.
+fn sources(found: &[Reshred]) -> Vec<&Arc<TableDef>> {
+    let mut sources: Vec<&Arc<TableDef>> = Vec::new();
+    for reshred in found.iter().filter(|found| live_rows(&found.segment) > 0) {
+        if !sources.iter().any(|from| from.name == reshred.from.name) {
+            sources.push(&reshred.from);
+        }
+    }
+    sources
+}
+
+/// Rows of a table, made of rows that came before it or before its newest columns.
+#[derive(Debug)]
+struct ReshredRows {
+    table: Arc<TableDef>,
+    reshredder: Reshredder,
+}
+
+impl ReshredRows {
+    fn new(from: &TableDef, table: &Arc<TableDef>) -> Result<Self> {
+        let reshredder = Reshredder::new(from, table)
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        Ok(Self {
+            table: Arc::clone(table),
+            reshredder,
+        })
+    }
+}
+
+impl Derivation for ReshredRows {
+    fn label(&self) -> String {
+        format!("shredded anew, {}", self.table.name)
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.table.schema)
+    }
+
+    fn derive(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        self.reshredder
+            .rows(batch)
+            .map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+}
+
 fn live_rows(segment: &SegmentScan) -> u64 {
-    segment.entry.rows.saturating_sub(segment.dead.len())
+    segment.rows()
 }
 
 /// What is known of the segments without reading them: rows exactly, bounds and nulls exactly where no row is dead.

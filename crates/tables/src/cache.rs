@@ -19,6 +19,7 @@ use crate::segment::{
     KeyIndex, Marks, SegmentEntry, SegmentReader, Span, decode_index, fetch, store_error,
 };
 use crate::tail::TailObject;
+use crate::waiting::CollectionRows;
 
 /// Sizes of a [`Cache`], bytes.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +51,7 @@ pub struct Cache {
     parts: Moka<String, Arc<Vec<Arc<SegmentEntry>>>>,
     indexes: Moka<String, Arc<KeyIndex>>,
     marks: Moka<(String, u64), Arc<RoaringBitmap>>,
+    collections: Moka<String, Arc<CollectionRows>>,
     sets: Moka<CommitId, Arc<SegmentSet>>,
     tail: Moka<Position, Arc<TailObject>>,
     hidden: HiddenMemo,
@@ -85,6 +87,12 @@ impl Cache {
                         weight(path.len() + marks.serialized_size())
                     },
                 )
+                .build(),
+            collections: Moka::builder()
+                .max_capacity(settings.indexes_bytes_max / 4)
+                .weigher(move |path: &String, rows: &Arc<CollectionRows>| {
+                    weight(path.len() + rows.bytes())
+                })
                 .build(),
             sets: Moka::builder().max_capacity(SETS_MAX).build(),
             tail: Moka::builder()
@@ -187,6 +195,26 @@ impl Cache {
             entry: Arc::clone(entry),
             index,
         })
+    }
+
+    /// The rows of each collection in a segment of records without a Lexicon. Costs the pages of one column if they are
+    /// not cached.
+    ///
+    /// # Errors
+    /// [`TablesError`] if the column is gone, damaged or unreadable.
+    pub async fn collections(
+        &self,
+        bucket: &Bucket,
+        entry: &Arc<SegmentEntry>,
+    ) -> Result<Arc<CollectionRows>, TablesError> {
+        let load = async {
+            let reader = self.reader(bucket, entry).await?;
+            CollectionRows::read(&reader).await.map(Arc::new)
+        };
+        self.collections
+            .try_get_with_by_ref(&entry.path, load)
+            .await
+            .map_err(shared)
     }
 
     /// The marked rows of a segment. Costs one GET if they are not cached.

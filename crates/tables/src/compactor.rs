@@ -1,4 +1,4 @@
-//! One round of compaction: flush what is due, then merge what is due. Any number of compactors may run on one bucket.
+//! One round of compaction: flush what is due, merge what is due, then move what came before its table. Any number of compactors may run on one bucket.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use storage::Root;
 use crate::error::TablesError;
 use crate::flush::{Blocked, FlushSettings, flush};
 use crate::merge::{MergeSettings, merge_once};
+use crate::reproject::{ReprojectSettings, reproject_once};
 use crate::view::Tables;
 
 /// When a compactor flushes and merges.
@@ -16,6 +17,8 @@ pub struct CompactorSettings {
     pub flush: FlushSettings,
     /// Merging.
     pub merge: MergeSettings,
+    /// Moving records into tables that came after them.
+    pub reproject: ReprojectSettings,
 }
 
 /// What one round did.
@@ -31,6 +34,8 @@ pub struct Round {
     pub bytes_read: u64,
     /// Bytes that merges wrote.
     pub bytes_written: u64,
+    /// Records and tombstones moved into their table.
+    pub reprojected: u64,
     /// Log objects that stop their writers' merging.
     pub blocked: Vec<Blocked>,
 }
@@ -38,7 +43,10 @@ pub struct Round {
 /// Commits of merges in one round at most, so that a flush never waits long behind them.
 const MERGE_COMMITS_MAX: usize = 4;
 
-/// Flushes and merges; holds nothing but its name and its settings.
+/// Commits that move records in one round at most.
+const REPROJECT_COMMITS_MAX: usize = 4;
+
+/// Flushes, merges and re-projects; holds nothing but its name and its settings.
 #[derive(Clone, Debug)]
 pub struct Compactor {
     tables: Tables,
@@ -57,7 +65,7 @@ impl Compactor {
         }
     }
 
-    /// Flushes the tails that are due and makes up to a few merges.
+    /// Flushes the tails that are due, makes up to a few merges, and moves some records that came before their table.
     ///
     /// # Errors
     /// [`TablesError`] from the store or because of damage; what was committed before it stays.
@@ -82,6 +90,15 @@ impl Compactor {
             round.bytes_read += merged.bytes_read;
             round.bytes_written += merged.bytes_written;
             round.root = Some(merged.root);
+        }
+        // Last, so that what can't be moved (damage) holds up nothing else.
+        for _ in 0..REPROJECT_COMMITS_MAX {
+            let moving = reproject_once(&self.tables, &self.committer, &self.settings.reproject);
+            let Some(moved) = Box::pin(moving).await? else {
+                break;
+            };
+            round.reprojected += moved.records + moved.tombstones;
+            round.root = Some(moved.root);
         }
         Ok(round)
     }

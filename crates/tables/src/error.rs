@@ -188,6 +188,27 @@ pub enum TablesError {
     /// A row has no key.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// Rows can't be made into records.
+    #[error("rows can't be made into records")]
+    Rebuild {
+        /// Why.
+        #[from]
+        source: crate::rebuild::RebuildError,
+    },
+    /// A row is none of a table of records: a cell of this column is missing, or not what belongs there.
+    #[error("a row's {column} is not what belongs there")]
+    Row {
+        /// The column.
+        column: &'static str,
+    },
+    /// A segment has a column that this version does not know; merging it would lose what stands there.
+    #[error("{table} has a column {column} that this version does not know; use a newer alluvium")]
+    UnknownColumn {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+    },
     /// The manifest names a table that this version does not know.
     #[error("the bucket has a table {table} that this version does not know; use a newer alluvium")]
     UnknownTable {

@@ -28,6 +28,7 @@ use crate::schema::{Catalog, TableDef, TableKind};
 use crate::segment::{SegmentEntry, SegmentKind, SegmentWriter};
 use crate::tail::{SortedRows, Tail, TailObject};
 use crate::view::Tables;
+use crate::waiting::WithoutTable;
 
 /// When a tail is flushed, and how much at once.
 #[derive(Clone, Copy, Debug)]
@@ -250,6 +251,16 @@ impl Fresh {
     }
 }
 
+impl Fresh {
+    /// Its rows by the keys of `untyped`, if rows of its collection may still stand there.
+    fn without_table(&self, untyped: &TableDef, set: &SegmentSet) -> Option<WithoutTable> {
+        let record = self.def.record_type()?;
+        let is_waiting =
+            matches!(untyped.kind, TableKind::Untyped) && set.is_waiting(record.collection());
+        is_waiting.then(|| WithoutTable::new(record.collection(), self.news()))
+    }
+}
+
 /// A flush that has uploaded its segments.
 #[derive(Debug)]
 struct FlushWork {
@@ -283,7 +294,10 @@ impl FlushWork {
                 tombstones: new.tombstones.as_ref(),
             };
             let mut verdict = judge_against(&tables, &def, news, &floors, &base_segments).await?;
-            dead.append(&mut verdict.dead);
+            // Two tables may mark one segment: that of records without a Lexicon, while some of them wait.
+            for (path, rows) in std::mem::take(&mut verdict.dead) {
+                *dead.entry(path).or_insert_with(RoaringBitmap::new) |= rows;
+            }
             for (sorted, outdated, kind) in [
                 (Some(&new.rows), &verdict.outdated_rows, SegmentKind::Rows),
                 (
@@ -358,21 +372,15 @@ impl FlushWork {
                 continue;
             }
             let def = Arc::clone(self.catalog.physical(table)?);
-            let ours: Vec<&Fresh> = self
-                .fresh
-                .iter()
-                .filter(|fresh| fresh.def.name == def.name)
-                .collect();
-            for fresh in &ours {
-                let verdict = judge(
-                    bucket,
-                    cache,
-                    &def,
-                    fresh.news(),
-                    &Floors::default(),
-                    &since,
-                )
-                .await?;
+            for fresh in &self.fresh {
+                let moved = fresh.without_table(&def, newest);
+                let news = match &moved {
+                    Some(moved) => moved.news(),
+                    None if fresh.def.name == def.name => fresh.news(),
+                    None => continue,
+                };
+                let none = Floors::default();
+                let verdict = judge(bucket, cache, &def, news, &none, &since).await?;
                 add(&mut marks, verdict, Some(fresh));
             }
             let verdict = judge(bucket, cache, &def, News::default(), &self.floors, &since).await?;

@@ -26,6 +26,7 @@ use crate::segment::{
 };
 use crate::tail::{SortedRows, TOMBSTONE_ORDER};
 use crate::view::{Tables, physical_name};
+use crate::waiting::{WithoutTable, segments_before};
 
 /// Segments that are read at once.
 const READS_MAX: usize = 8;
@@ -50,6 +51,18 @@ pub struct Verdict {
     pub outdated_tombstones: RoaringBitmap,
     /// Blocks of key columns that were read.
     pub blocks: usize,
+}
+
+impl Verdict {
+    /// Takes over all of another verdict on the same news.
+    fn add(&mut self, other: Self) {
+        for (path, rows) in other.dead {
+            *self.dead.entry(path).or_default() |= rows;
+        }
+        self.outdated_rows |= other.outdated_rows;
+        self.outdated_tombstones |= other.outdated_tombstones;
+        self.blocks += other.blocks;
+    }
 }
 
 /// The news of one table as one ascending list of keys.
@@ -166,6 +179,14 @@ pub async fn judge_against(
         let merged = set.of_table(&physical_name(table));
         let known = known_floors(bucket, cache, table, merged, &[news]).await?;
         apply_floors(def, news, &known, &mut verdict);
+    }
+    let before = segments_before(tables, set, def);
+    if let Some(record) = def.record_type()
+        && !before.is_empty()
+    {
+        let moved = WithoutTable::new(record.collection(), news);
+        let untyped = tables.builtin().untyped();
+        verdict.add(judge(bucket, cache, untyped, moved.news(), floors, before).await?);
     }
     Ok(verdict)
 }

@@ -75,6 +75,12 @@ impl Keys {
         &self.bytes[start..end.max(start)]
     }
 
+    /// Adds the key of one more row.
+    pub(crate) fn push(&mut self, key: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        self.ends.push(self.bytes.len());
+    }
+
     /// All keys in row order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|row| self.get(row))

@@ -28,6 +28,8 @@ mod partition;
 pub mod point;
 mod publish;
 pub mod rebuild;
+pub mod reproject;
+pub mod reshred;
 pub mod resyncs;
 pub mod rows;
 pub mod schema;
@@ -35,6 +37,7 @@ pub mod segment;
 pub mod shred;
 pub mod tail;
 pub mod view;
+pub mod waiting;
 #[cfg(test)]
 mod world;
 

@@ -5,7 +5,7 @@
 //! the view. A view is immutable; when an object that it names is gone, [`TablesError::Expired`] says so and a new
 //! view must be opened. It knows nothing of SQL.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
@@ -19,11 +19,13 @@ use crate::cache::Cache;
 use crate::error::TablesError;
 use crate::floors::Floors;
 use crate::hidden::HiddenAccounts;
-use crate::judge::{News, judge_against};
+use crate::judge::{News, Verdict, judge_against};
 use crate::manifest::SegmentSet;
-use crate::schema::{Catalog, TableDef, TableName};
+use crate::reshred::is_outdated;
+use crate::schema::{Catalog, TableDef, TableKind, TableName};
 use crate::segment::{SegmentEntry, SegmentKind};
 use crate::tail::Tail;
+use crate::waiting::{rows_of, segments_before};
 
 /// Log objects that are read at once.
 const READS_MAX: usize = 16;
@@ -148,14 +150,33 @@ pub struct SegmentScan {
     pub dead: Arc<RoaringBitmap>,
 }
 
-/// A table as one view has it: `segments` less their dead rows, and `tail`. All rows are live, one a key, and none is
-/// the content of a hidden account.
+impl SegmentScan {
+    /// Its rows that are not dead.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.entry.rows.saturating_sub(self.dead.len())
+    }
+}
+
+/// One segment whose rows are shredded anew while they are read: some of its values have a column by now.
+#[derive(Clone, Debug)]
+pub struct Reshred {
+    /// The table whose columns the segment has: an older form of the scan's, or the one of records without a Lexicon.
+    pub from: Arc<TableDef>,
+    /// The segment; rows of other tables count as dead.
+    pub segment: SegmentScan,
+}
+
+/// A table as one view has it: `segments` less their dead rows, those of `reshred` once they are shredded anew, and
+/// `tail`. All rows are live, one a key, and none is the content of a hidden account.
 #[derive(Clone, Debug)]
 pub struct TableScan {
     /// The table.
     pub def: Arc<TableDef>,
     /// Its segments of rows.
     pub segments: Vec<SegmentScan>,
+    /// Segments that came before the table, or before its newest columns, until they are written anew.
+    pub reshred: Vec<Reshred>,
     /// Its rows in the tail, in the table's physical schema.
     pub tail: RecordBatch,
 }
@@ -164,12 +185,15 @@ impl TableScan {
     /// Rows of the table, exactly.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        let segments: u64 = self
-            .segments
-            .iter()
-            .map(|scan| scan.entry.rows - scan.dead.len())
-            .sum();
-        segments + self.tail.num_rows() as u64
+        let segments: u64 = self.segments.iter().map(SegmentScan::rows).sum();
+        segments + self.rows_before() + self.tail.num_rows() as u64
+    }
+
+    /// Rows that came before the table or its newest columns, and wait to be written anew.
+    #[must_use]
+    pub fn rows_before(&self) -> u64 {
+        let before = self.reshred.iter();
+        before.map(|reshred| reshred.segment.rows()).sum()
     }
 }
 
@@ -331,25 +355,87 @@ impl ReadView {
             true => self.hidden().await?,
             false => &nobody,
         };
-        let mut scans = Vec::with_capacity(segments.len());
+        let (mut scans, mut reshred) = (Vec::with_capacity(segments.len()), Vec::new());
         let theirs = hidden.rows_of(&self.tables, &segments).await?;
         for (entry, theirs) in segments.into_iter().zip(theirs) {
             let marks = cache.marks(bucket, &entry).await?;
             let outdated = verdict.dead.remove(&entry.path).map(Arc::new);
-            let dead = union([Some(marks), outdated, Some(theirs)]);
-            scans.push(SegmentScan { entry, dead });
+            let moved = self.moved(def, &entry).await?;
+            let dead = union([Some(marks), outdated, Some(theirs), moved]);
+            let is_outdated = is_outdated(&entry, def);
+            let segment = SegmentScan { entry, dead };
+            if is_outdated {
+                let from = Arc::clone(def);
+                reshred.push(Reshred { from, segment });
+            } else {
+                scans.push(segment);
+            }
         }
+        reshred.extend(self.before(def, &mut verdict, hidden).await?);
         let tail = hidden.shown(&tail.rows.batch, &verdict.outdated_rows)?;
         Ok(Arc::new(TableScan {
             def: Arc::clone(def),
             segments: scans,
+            reshred,
             tail,
         }))
+    }
+
+    /// The rows of a segment of records without a Lexicon that belong to a table by now.
+    async fn moved(
+        &self,
+        def: &TableDef,
+        entry: &Arc<SegmentEntry>,
+    ) -> Result<Option<Arc<RoaringBitmap>>, TablesError> {
+        match (&def.kind, self.segments.catalog()) {
+            (TableKind::Untyped, Some(catalog)) => {
+                let moved = rows_of(&self.tables, entry, &catalog.waiting).await?;
+                Ok(Some(Arc::new(moved)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The segments in which records of `def` stand that came before it.
+    async fn before(
+        &self,
+        def: &TableDef,
+        verdict: &mut Verdict,
+        hidden: &HiddenAccounts,
+    ) -> Result<Vec<Reshred>, TablesError> {
+        let (mut found, tables) = (Vec::new(), &self.tables);
+        let Some(record) = def.record_type() else {
+            return Ok(found);
+        };
+        let collection = BTreeSet::from([record.collection().to_owned()]);
+        let mut segments = segments_before(tables, &self.segments, def).to_vec();
+        segments.retain(|entry| entry.kind == SegmentKind::Rows);
+        let theirs = hidden.rows_of(tables, &segments).await?;
+        for (entry, theirs) in segments.into_iter().zip(theirs) {
+            let mut live = rows_of(tables, &entry, &collection).await?;
+            if live.is_empty() {
+                continue;
+            }
+            live -= tables.cache.marks(&tables.bucket, &entry).await?.as_ref();
+            live -= theirs.as_ref();
+            live -= verdict.dead.remove(&entry.path).unwrap_or_default();
+            let mut dead = RoaringBitmap::new();
+            dead.insert_range(0..u32::try_from(entry.rows).unwrap_or(u32::MAX));
+            dead -= &live;
+            if !live.is_empty() {
+                let dead = Arc::new(dead);
+                found.push(Reshred {
+                    from: Arc::clone(tables.builtin.untyped()),
+                    segment: SegmentScan { entry, dead },
+                });
+            }
+        }
+        Ok(found)
     }
 }
 
 /// The rows that are in any of `sets`; nothing is copied while at most one holds any.
-fn union(sets: [Option<Arc<RoaringBitmap>>; 3]) -> Arc<RoaringBitmap> {
+fn union(sets: [Option<Arc<RoaringBitmap>>; 4]) -> Arc<RoaringBitmap> {
     let sets = sets.into_iter().flatten().filter(|set| !set.is_empty());
     sets.reduce(|all, more| Arc::new(all.as_ref() | more.as_ref()))
         .unwrap_or_default()

@@ -7,6 +7,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use crdt::Change;
 use crdt::merge_model::Model;
 use futures::TryStreamExt;
+use tables::reshred::Reshredder;
 use tables::rows::rows_of;
 use tables::schema::{Catalog, TableDef};
 use tables::segment::read_live;
@@ -30,6 +31,17 @@ pub(crate) async fn of_view(view: &ReadView, def: &Arc<TableDef>) -> Vec<String>
         let live = read_live(&reader, &segment.dead).await.expect("a segment");
         let batches: Vec<_> = live.try_collect().await.expect("a segment's rows");
         rows.extend(batches.iter().flat_map(|(batch, _)| render(def, batch)));
+    }
+    for reshred in &scan.reshred {
+        let (tables, entry) = (view.tables(), &reshred.segment.entry);
+        let reader = tables.cache().reader(tables.bucket(), entry).await;
+        let reader = reader.expect("a segment's index");
+        let live = read_live(&reader, &reshred.segment.dead).await;
+        let batches: Vec<_> = live.expect("a segment").try_collect().await.expect("rows");
+        let reshredder = Reshredder::new(&reshred.from, def).expect("records");
+        for (batch, _) in batches {
+            rows.extend(render(def, &reshredder.rows(&batch).expect("rows")));
+        }
     }
     assert_eq!(
         rows.len() as u64,

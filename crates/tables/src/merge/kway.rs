@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
@@ -13,6 +14,7 @@ use super::{Input, RowMap};
 use crate::error::TablesError;
 use crate::judge::columns_of;
 use crate::key::{Keys, keys};
+use crate::reshred::widen;
 use crate::schema::TableDef;
 use crate::segment::{BLOCK_ROWS, SegmentKind, SegmentWriter, Written, read_live};
 use crate::view::Tables;
@@ -24,6 +26,8 @@ type Live = Pin<Box<dyn Stream<Item = Result<(RecordBatch, Vec<u32>), TablesErro
 
 /// One input's stream, and the batch in which it stands.
 struct Cursor {
+    def: Arc<TableDef>,
+    kind: SegmentKind,
     live: Live,
     batch: RecordBatch,
     keys: Keys,
@@ -37,6 +41,7 @@ impl Cursor {
         while let Some(next) = self.live.next().await {
             let (batch, rows) = next?;
             if batch.num_rows() > 0 {
+                let batch = widen(&self.def, self.kind, batch)?;
                 self.keys = keys(&batch, key)?;
                 (self.batch, self.rows, self.at) = (batch, rows, 0);
                 return Ok(true);
@@ -49,7 +54,7 @@ impl Cursor {
 /// Merges the live rows of `inputs` into segments of about `segment_bytes`, and notes where each row went.
 pub(super) async fn merge(
     tables: &Tables,
-    def: &TableDef,
+    def: &Arc<TableDef>,
     kind: SegmentKind,
     inputs: &mut [Input],
     segment_bytes: u64,
@@ -62,8 +67,10 @@ pub(super) async fn merge(
     for (number, input) in inputs.iter_mut().enumerate() {
         let reader = tables.cache().reader(tables.bucket(), &input.entry).await?;
         let live: Live = Box::pin(read_live(&reader, &input.marks).await?);
-        let empty = RecordBatch::new_empty(std::sync::Arc::new(arrow::datatypes::Schema::empty()));
+        let empty = RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty()));
         let mut cursor = Cursor {
+            def: Arc::clone(def),
+            kind,
             live,
             batch: empty,
             keys: Keys::default(),

@@ -1,13 +1,13 @@
 //! Merges segments of one table, kind and partition into fewer, and leaves out what is marked.
 //!
-//! Invariant: a merge changes no answer. Marks that a flush sets on its inputs while it runs are carried to its
+//! Invariant: a merge changes no answer. Where its table has got columns, rows of older inputs are shredded anew. Marks that a flush sets on its inputs while it runs are carried to its
 //! outputs through a map of rows when it commits, so that no delete is undone, and no merge is starved by flushes.
 //! It commits only if its inputs are all still there. Small merges share a commit.
 
 mod kway;
 mod plan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,7 +17,10 @@ use storage::{Apply, ApplyError, CommitKind, Draft, Root};
 pub use plan::{MergePlan, MergeSettings, plan};
 
 use crate::error::TablesError;
+use crate::manifest::SegmentSet;
 use crate::publish::{self, Edit, Placed, failed};
+use crate::reshred::is_outdated;
+use crate::schema::Catalog;
 use crate::segment::SegmentEntry;
 use crate::view::Tables;
 
@@ -58,7 +61,10 @@ pub async fn merge_once(
     let set = tables.cache().segments(tables.bucket(), &root).await?;
     let mut work = MergeWork::new(tables.clone());
     let (mut bytes, mut failed) = (0, None);
-    for plan in plan(&set, settings) {
+    let catalog = tables.catalog(&set).await?;
+    let mut plans = plan(&set, settings);
+    plans.extend(outdated(&set, &catalog, &plans));
+    for plan in plans {
         let plan_bytes: u64 = plan.inputs.iter().map(|entry| entry.bytes).sum();
         if !work.merges.is_empty() && bytes + plan_bytes > COMMIT_BYTES_MAX {
             break;
@@ -84,6 +90,27 @@ pub async fn merge_once(
         Err(storage::CommitError::Obsolete { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The segments that are written anew alone because their table has columns by now for what they hold.
+fn outdated(set: &SegmentSet, catalog: &Catalog, plans: &[MergePlan]) -> Vec<MergePlan> {
+    let planned: HashSet<&str> = plans
+        .iter()
+        .flat_map(|plan| plan.inputs.iter().map(|entry| entry.path.as_str()))
+        .collect();
+    let mut outdated = Vec::new();
+    for entry in set.entries() {
+        let def = catalog.physical(&entry.table);
+        if def.is_ok_and(|def| is_outdated(entry, def)) && !planned.contains(entry.path.as_str()) {
+            outdated.push(MergePlan {
+                table: entry.table.clone(),
+                kind: entry.kind,
+                partition: entry.partition.clone(),
+                inputs: vec![Arc::clone(entry)],
+            });
+        }
+    }
+    outdated
 }
 
 #[derive(Debug)]
