@@ -305,7 +305,7 @@ impl Told<'_> {
         let words = by_candidate(candidates, &segments, &self.states.tail);
         let (mut hidden, mut contested) = (Vec::new(), Vec::new());
         for (did, words) in candidates.as_slice().iter().zip(&words) {
-            match words::agreed(words.iter().copied()) {
+            match words::agreed(words) {
                 Some(true) => {}
                 Some(false) => hidden.push(Arc::clone(did)),
                 None => contested.push((did, words)),

@@ -190,13 +190,13 @@ fn latest<'a, T>(words: impl IntoIterator<Item = &'a Word<T>>) -> Vec<&'a Word<T
 }
 
 /// What all words on an account's state agree on; none if its host has to be known to tell.
-pub(super) fn agreed<'a>(words: impl IntoIterator<Item = &'a StateWord>) -> Option<bool> {
-    let latest = latest(words);
-    let first = latest.first()?.said;
-    latest
-        .iter()
-        .all(|word| word.said == first)
-        .then_some(first)
+pub(super) fn agreed(words: &[&StateWord]) -> Option<bool> {
+    let same = |words: &[&StateWord]| {
+        let first = words.first()?.said;
+        words.iter().all(|word| word.said == first).then_some(first)
+    };
+    // Nearly always all say the same, the superseded ones too.
+    same(words).or_else(|| same(&latest(words.iter().copied())))
 }
 
 /// Whether the account is active, as [`crdt::merge::shown_account`] has it.
