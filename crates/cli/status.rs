@@ -46,7 +46,8 @@ const QUESTIONS: [(&str, &str); 7] = [
     ),
     (
         "gaps and resyncs",
-        "SELECT source, kind, reason, count(*) AS repos FROM system.resyncs GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+        "SELECT source, kind, reason, state, error, count(*) AS repos, max(attempt) AS attempts FROM system.resyncs \
+         GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5",
     ),
 ];
 

@@ -93,9 +93,17 @@ SELECT indexed_at, reason, source, nullif(did, '') AS did, nullif(rev, '') AS re
        encode(CAST(frame_hash AS BYTEA), 'hex') AS frame_hash
 FROM notices WHERE kind = 'rejection'";
 
-/// Which repositories wait for, or went through, a resync, and how far each attempt came.
+/// Which repositories wait for, or went through, a resync, and how far each attempt came: one row a mark. A mark without
+/// a did is a comparison with all that a source lists. Gaps are told beside them, without a state.
+///
+/// A failure stands behind the mark's reason, and the states are `crdt::ResyncStep`'s.
 const RESYNCS: &str = "
-SELECT indexed_at, kind, reason, source, nullif(did, '') AS did, nullif(rev, '') AS rev, attempt, step
+SELECT indexed_at, kind, split_part(reason, '/', 1) AS reason, source, nullif(did, '') AS did, nullif(rev, '') AS rev,
+       CASE WHEN kind = 'resync' THEN
+           CASE step WHEN 0 THEN 'waiting' WHEN 1 THEN 'fetching' WHEN 2 THEN 'fetched' WHEN 3 THEN 'synchronized'
+                     WHEN 4 THEN 'gone' WHEN 5 THEN 'failed' ELSE 'unknown' END
+       END AS state,
+       attempt, step, nullif(split_part(reason, '/', 2), '') AS error
 FROM notices WHERE kind IN ('resync', 'gap')";
 
 /// Which collections are heard at which source, and which fell silent there while it told of others.
@@ -117,3 +125,73 @@ SELECT cursors.source, slice, generation, cursor, indexed_at,
        coalesce(rejected, 0) AS rejected, coalesce(resyncs_open, 0) AS resyncs_open,
        coalesce(collections_silent, 0) AS collections_silent
 FROM cursors LEFT JOIN noticed ON noticed.source = cursors.source";
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+    use datafusion::prelude::SessionContext;
+    use tables::crdt::ResyncStep;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_resync_s_state_is_a_word_and_its_failure_a_column() {
+        let steps: Vec<i64> = ResyncStep::ALL
+            .into_iter()
+            .map(|step| i64::from(step.number()))
+            .chain([99])
+            .collect();
+        let text = |value: &str| Arc::new(StringArray::from(vec![value; steps.len()])) as ArrayRef;
+        let int = |values: Vec<i64>| Arc::new(Int64Array::from(values)) as ArrayRef;
+        let notices = RecordBatch::try_from_iter([
+            ("indexed_at", int(vec![0; steps.len()])),
+            ("kind", text("resync")),
+            ("reason", text("sync/behind")),
+            ("source", text("https://relay.example")),
+            ("did", text("")),
+            ("rev", text("")),
+            ("attempt", int(vec![1; steps.len()])),
+            ("step", int(steps.clone())),
+        ])
+        .expect("columns of one length");
+        let session = SessionContext::new();
+        session.register_batch("notices", notices).expect("a table");
+        let sql = format!("SELECT state, reason, error, did FROM ({RESYNCS}) AS r ORDER BY step");
+        let rows = session.sql(&sql).await.expect("planned");
+        let rows = rows.collect().await.expect("answered");
+        let column = |place: usize| -> Vec<Option<String>> {
+            let batches = rows.iter();
+            batches
+                .flat_map(|batch| {
+                    let values = arrow::compute::cast(
+                        batch.column(place),
+                        &arrow::datatypes::DataType::Utf8,
+                    );
+                    let values = values.expect("text");
+                    let values = values.as_string::<i32>().iter();
+                    values
+                        .map(|text| text.map(str::to_owned))
+                        .collect::<Vec<_>>()
+                })
+                .collect()
+        };
+        let mut expected: Vec<&str> = ResyncStep::ALL.iter().map(|step| step.as_str()).collect();
+        expected.push("unknown");
+        let states = column(0);
+        let states: Vec<&str> = states.iter().flatten().map(String::as_str).collect();
+        assert_eq!(states, expected);
+        assert!(
+            column(1)
+                .iter()
+                .all(|reason| reason.as_deref() == Some("sync"))
+        );
+        assert!(
+            column(2)
+                .iter()
+                .all(|error| error.as_deref() == Some("behind"))
+        );
+        assert!(column(3).iter().all(Option::is_none));
+    }
+}
