@@ -5,7 +5,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use atproto::{Did, Nsid};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use crdt::Pattern;
+use ingest::{Endpoint, EndpointError};
+use url::Url;
 
 /// Where a server listens unless it is told otherwise.
 pub(crate) const LISTEN: &str = "127.0.0.1:7070";
@@ -37,14 +41,25 @@ pub(crate) struct Config {
 /// One command each; every one of them can run beside all others on the same store.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run everything in one process: compaction, collection and the server.
+    /// Run everything in one process: sources, compaction, collection and the server.
     ///
     /// Without --store the data is in ./alluvium-data. Ctrl-C stops it; everything that was acknowledged stays.
     #[command(
-        after_help = "Examples:\n  alluvium up --demo\n  alluvium up --store s3://my-bucket/alluvium --listen \
-                            127.0.0.1:7070"
+        after_help = "Examples:\n  alluvium up --demo\n  alluvium up --relay https://bsky.network\n  alluvium up --store \
+                            s3://my-bucket/alluvium --relay https://bsky.network --collection app.bsky.feed.*"
     )]
     Up(UpArgs),
+    /// Follow relays, and hosts of accounts (PDSes), into a store: every change verified, until it is stopped.
+    ///
+    /// Where it stopped, it goes on: the store holds how far each source was followed. Several sources may tell the
+    /// same; it is kept once. Ctrl-C stops it when all that was read is durable.
+    #[command(
+        after_help = "Examples:\n  alluvium ingest --store s3://my-bucket/alluvium --relay https://bsky.network\n  \
+                            alluvium ingest --store ./alluvium-data --relay https://bsky.network --collection \
+                            app.bsky.graph.*\n  alluvium ingest --store ./alluvium-data --relay \
+                            https://bsky.network --did did:plc:z72i7hdynmk6r22z27h6tvur"
+    )]
+    Ingest(IngestArgs),
     /// Serve queries: Arrow Flight SQL over gRPC, and /healthz, /readyz, /metrics over HTTP, on one port.
     ///
     /// A server keeps nothing but caches, so start as many as you like on one store. Off loopback it asks clients
@@ -183,12 +198,17 @@ pub(crate) struct UpArgs {
     /// S3 takes the usual AWS_* variables; AWS_ENDPOINT_URL names another S3, such as MinIO.
     #[arg(long, value_name = "URL", default_value = EMBEDDED_STORE)]
     pub(crate) store: String,
+    /// A relay or PDS to follow, as `alluvium ingest` does; again for each.
+    #[arg(long, value_name = "URL")]
+    pub(crate) relay: Vec<String>,
     /// Replay a built-in sample of the firehose, ask a first query, then serve.
     #[arg(long)]
     pub(crate) demo: bool,
     /// With --demo: end after the first query.
     #[arg(long, requires = "demo")]
     pub(crate) once: bool,
+    #[command(flatten)]
+    pub(crate) follow: FollowArgs,
     #[command(flatten)]
     pub(crate) listen: ListenArgs,
     #[command(flatten)]
@@ -197,6 +217,82 @@ pub(crate) struct UpArgs {
     pub(crate) collect: CollectEvery,
     #[command(flatten)]
     pub(crate) times: TimeArgs,
+}
+
+/// Flags of `ingest`.
+#[derive(Debug, Args)]
+pub(crate) struct IngestArgs {
+    /// A relay or PDS, such as https://bsky.network; again for each.
+    #[arg(long, value_name = "URL", required = true)]
+    pub(crate) relay: Vec<String>,
+    #[command(flatten)]
+    pub(crate) follow: FollowArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// What is followed, and how.
+#[derive(Debug, Args)]
+#[command(
+    next_help_heading = "What is followed (the same at each start, for a source to go on where it stopped)"
+)]
+pub(crate) struct FollowArgs {
+    /// A collection to take, or a prefix such as `app.bsky.feed.*`; again for each. Without it all are taken.
+    #[arg(long, value_name = "NSID", requires = "relay")]
+    pub(crate) collection: Vec<Pattern>,
+    /// A collection to leave out.
+    #[arg(long, value_name = "NSID", requires = "relay")]
+    pub(crate) exclude: Vec<Nsid>,
+    /// A repo to take, whole, what it holds already included; again for each. Without it all are taken.
+    #[arg(long, value_name = "DID", requires = "relay")]
+    pub(crate) did: Vec<Did>,
+    /// Whether a repo that a source tells of for the first time is fetched whole from its host. `auto`: those of a PDS
+    /// and those that --did names; at a relay it would be millions.
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ResyncNew::Auto, requires = "relay")]
+    pub(crate) resync_new: ResyncNew,
+    /// The directory of did:plc.
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "https://plc.directory",
+        requires = "relay"
+    )]
+    pub(crate) plc_url: Url,
+    /// Who is asked where handles lead, by XRPC, instead of DNS and the handles' own hosts.
+    #[arg(long, value_name = "URL", requires = "relay")]
+    pub(crate) handle_resolver: Option<Url>,
+    /// Ask hosts that DID documents and handles name also at private addresses, and by plain IP: for networks of tests.
+    #[arg(long, requires = "relay")]
+    pub(crate) allow_private_addresses: bool,
+    /// A JSON object of DID documents by DID (`.zst` too), to be used instead of directories.
+    #[arg(long, value_name = "FILE", requires = "relay", conflicts_with_all = ["plc_url", "handle_resolver"])]
+    pub(crate) did_docs: Option<PathBuf>,
+    /// Where to begin at a source that this store does not know: one of the source's own numbers, or 0 for all that it
+    /// still has. Without it, with what is new.
+    #[arg(long, value_name = "N", requires = "relay", value_parser = clap::value_parser!(i64).range(0..))]
+    pub(crate) cursor: Option<i64>,
+    /// Give up how far a source was followed (all, or the one named), and begin as if it were not known. What was
+    /// missed is told in system.resyncs, and fetched.
+    #[arg(
+        long,
+        value_name = "RELAY",
+        requires = "relay",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    pub(crate) reset_cursor: Option<String>,
+}
+
+/// Whether repos that a source tells of for the first time are fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ResyncNew {
+    /// Those of a PDS, and those that are named.
+    Auto,
+    /// All.
+    On,
+    /// None.
+    Off,
 }
 
 /// Flags of `serve`.
@@ -328,12 +424,26 @@ impl Command {
     /// What is logged when nothing else is asked for: a role reports its rounds, a single command only trouble.
     pub(crate) fn default_log(&self) -> &'static str {
         match self {
-            Command::Serve(_) | Command::Compact(_) | Command::Collect(_) => {
+            Command::Serve(_) | Command::Compact(_) | Command::Collect(_) | Command::Ingest(_) => {
                 "warn,alluvium=info,server=info,\
                  query=info,tables=info,ingest=info,crdt=info,storage=info"
             }
             _ => "warn",
         }
+    }
+}
+
+impl FollowArgs {
+    /// Whether the cursor of a source is given up.
+    ///
+    /// # Errors
+    /// If the flag names no source.
+    pub(crate) fn resets(&self, endpoint: &Endpoint) -> Result<bool, EndpointError> {
+        Ok(match self.reset_cursor.as_deref() {
+            None => false,
+            Some("") => true,
+            Some(named) => Endpoint::parse(named)?.name() == endpoint.name(),
+        })
     }
 }
 

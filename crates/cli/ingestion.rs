@@ -114,7 +114,8 @@ impl Entry {
     }
 }
 
-fn did_docs(path: Option<&Path>) -> Result<DidDocs> {
+/// The documents in a file, or none.
+pub(crate) fn did_docs(path: Option<&Path>) -> Result<DidDocs> {
     match path {
         Some(path) => DidDocs::open(path)
             .with_context(|| format!("the DID documents in {} can't be read", path.display())),

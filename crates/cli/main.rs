@@ -9,6 +9,7 @@ mod demo;
 mod ingestion;
 mod roles;
 mod shutdown;
+mod sources;
 mod sql;
 mod status;
 mod token;
@@ -57,6 +58,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Serve(args) => roles::serve(args, shutdown::on_signal()?).await,
         Command::Compact(args) => roles::compact(args, shutdown::on_signal()?).await,
         Command::Collect(args) => roles::collect(args, shutdown::on_signal()?).await,
+        Command::Ingest(args) => sources::ingest(args, shutdown::on_signal()?).await,
         Command::Replay(args) => ingestion::replay(args, shutdown::on_signal()?).await,
         Command::Import(ImportCommand::Car(args)) => {
             ingestion::import_car(args, shutdown::on_signal()?).await

@@ -1,4 +1,4 @@
-//! `alluvium up`: compaction, collection and the server in one process.
+//! `alluvium up`: sources, compaction, collection and the server in one process.
 
 use std::time::Duration;
 
@@ -9,10 +9,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::UpArgs;
+use crate::sources::{self, Sources};
 use crate::{database, demo, roles};
 
 /// Serves until `stop`, then says what was kept. With `--demo` the sample comes first; with `--once` it is all.
 pub(crate) async fn run(args: UpArgs, stop: CancellationToken) -> Result<()> {
+    let followed = sources::endpoints(&args.relay)?;
     let bucket = database::open(&args.store, &args.times).await?;
     let tables = roles::tables_of(bucket);
     // Bound before any work, so that a missing token or a taken port is said at once.
@@ -26,7 +28,11 @@ pub(crate) async fn run(args: UpArgs, stop: CancellationToken) -> Result<()> {
     }
     if let Some(server) = server {
         announce(&args, &server);
-        work(&args, &tables, server, stop).await?;
+        let sources = match followed.is_empty() {
+            true => None,
+            false => Some(Sources::open(tables.clone(), followed, &args.follow).await?),
+        };
+        work(&args, &tables, (server, sources), stop).await?;
     }
     keep(&args, &tables).await
 }
@@ -35,7 +41,7 @@ pub(crate) async fn run(args: UpArgs, stop: CancellationToken) -> Result<()> {
 async fn work(
     args: &UpArgs,
     tables: &Tables,
-    server: Server,
+    (server, sources): (Server, Option<Sources>),
     stop: CancellationToken,
 ) -> Result<()> {
     let collect_interval = Duration::from_millis(args.collect.collect_interval_ms);
@@ -50,6 +56,9 @@ async fn work(
         collect_interval,
         stop.clone(),
     )));
+    if let Some(sources) = sources {
+        roles.spawn(follow(sources, stop.clone()));
+    }
     let serving = server.run(stop.clone());
     roles.spawn(async move { Ok(serving.await?) });
     let mut outcome = Ok(());
@@ -61,6 +70,18 @@ async fn work(
     outcome
 }
 
+/// Follows sources until `stop`. That none can be followed on is said, and ends nothing else.
+async fn follow(sources: Sources, stop: CancellationToken) -> Result<()> {
+    if let Err(error) = sources.run(stop.child_token()).await {
+        tracing::error!(
+            error = crate::one_line(&error),
+            "sources are not followed on"
+        );
+    }
+    stop.cancelled().await;
+    Ok(())
+}
+
 async fn finish(role: impl Future<Output = ()>) -> Result<()> {
     role.await;
     Ok(())
@@ -70,6 +91,9 @@ fn announce(args: &UpArgs, server: &Server) {
     let address = server.address();
     eprintln!();
     eprintln!("data      {}", args.store);
+    for relay in &args.relay {
+        eprintln!("following {relay}");
+    }
     eprintln!("SQL       grpc://{address}  (Arrow Flight SQL)");
     eprintln!("health    http://{address}/healthz, /readyz, /metrics");
     eprintln!();

@@ -31,6 +31,7 @@ fn store(folder: &TempDir) -> String {
 fn every_command_has_help_with_an_example() {
     for command in [
         "up",
+        "ingest",
         "serve",
         "compact",
         "collect",
