@@ -10,15 +10,16 @@ use anyhow::{Context as _, Result, bail};
 use crdt::{ChangeLog, Coverage, change_log};
 use ingest::follow::Following;
 use ingest::identity::{Identities, IdentitySettings};
-use ingest::outbound::{Limits, Outbound};
+use ingest::outbound::Outbound;
+use ingest::resync::{ResyncSettings, ResyncSource, Resyncer, is_pds};
 use ingest::{
     Endpoint, Filter, FollowError, FollowSettings, Follower, IdentityQueue, Intake, KnownByTables,
-    SourceStatus,
+    ResyncQueue, SourceStatus,
 };
+use storage::Clock;
 use tables::view::Tables;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use crate::config::{FollowArgs, IngestArgs, ResyncNew};
 use crate::{database, ingestion, roles};
@@ -28,6 +29,9 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many identities may wait to be looked up again.
 const CHANGED_MAX: usize = 10_000;
+
+/// How many marks may wait for whoever fetches repos; what does not fit is read from the bucket.
+const MARKS_MAX: usize = 10_000;
 
 /// How many repos' standings all sources together hold in each of two generations: about 170 MB in all.
 const REPOS_MAX: usize = 500_000;
@@ -97,48 +101,51 @@ impl Sources {
         let clock = Arc::clone(tables.bucket().clock());
         let outbound = Outbound::new(args.allow_private_addresses)?;
         let (stop_shared, mut shared) = (CancellationToken::new(), JoinSet::new());
-        let (identities, changed) = match &args.did_docs {
-            Some(_) => (
-                Identities::fixed(ingestion::did_docs(args.did_docs.as_deref())?),
-                None,
-            ),
-            None => {
-                let settings = IdentitySettings {
-                    handle_resolver: args.handle_resolver.clone(),
-                    ..IdentitySettings::of(args.plc_url.clone())
-                };
-                let clock = Arc::clone(&clock);
-                let (identities, recorder) =
-                    Identities::directory(outbound.clone(), clock, &settings);
-                let (queue, changed) = IdentityQueue::bounded(CHANGED_MAX);
-                let (log, stop) = (log.clone(), stop_shared.clone());
-                shared.spawn(async move {
-                    let recorded = recorder.run(log, changed, stop).await;
-                    recorded.context("identities are not recorded any more")
-                });
-                (identities, Some(queue))
-            }
-        };
+        let recording = (log.clone(), stop_shared.clone());
+        let (identities, changed) = identities(
+            args,
+            Arc::clone(&clock),
+            &outbound,
+            (recording, &mut shared),
+        )?;
         let intake = Intake {
             log: log.clone(),
             clock,
             identities,
-            known: Arc::new(KnownByTables::new(tables)),
+            known: Arc::new(KnownByTables::new(tables.clone())),
         };
-        let following = Following::new(intake, None, changed);
+        let (queue, tasks) = ResyncQueue::bounded(MARKS_MAX);
+        let following = Following::new(intake.clone(), Some(queue.clone()), changed);
+        let mut resyncing = ResyncSettings {
+            coverage: filter.coverage.clone(),
+            dids: filter.dids.clone(),
+            ..ResyncSettings::default()
+        };
         let mut followers = Vec::new();
         let repos_max = REPOS_MAX / followed.len().max(1);
         for endpoint in followed {
+            let resync_new = resyncs_new(args.resync_new, &filter, &endpoint, &outbound).await;
+            resyncing.sources.push(ResyncSource {
+                name: Arc::clone(endpoint.name()),
+                heads: filter.heads_of(endpoint.name()),
+                marks_new: resync_new,
+            });
             let settings = FollowSettings {
                 filter: filter.clone(),
                 cursor: args.cursor,
                 resets: args.resets(&endpoint)?,
-                resync_new: resyncs_new(args.resync_new, &filter, &endpoint, &outbound).await,
+                resync_new,
                 repos_max,
                 ..FollowSettings::default()
             };
             followers.push(following.add(endpoint, settings));
         }
+        let resyncer = Resyncer::new(&intake, tables, outbound, (queue, tasks), resyncing);
+        let stop = stop_shared.clone();
+        shared.spawn(async move {
+            let ended = resyncer.run(stop).await;
+            ended.context("nothing is resynced any more")
+        });
         Ok(Self {
             log,
             followers,
@@ -184,6 +191,34 @@ impl Sources {
     }
 }
 
+/// Recorded documents, or directories, whose answers are recorded by a task of `shared` until its stop.
+#[allow(
+    clippy::type_complexity,
+    reason = "both tuples have one maker and one reader"
+)]
+fn identities(
+    args: &FollowArgs,
+    clock: Arc<dyn Clock>,
+    outbound: &Outbound,
+    ((log, stop), shared): ((ChangeLog, CancellationToken), &mut JoinSet<Result<()>>),
+) -> Result<(Identities, Option<IdentityQueue>)> {
+    if let Some(path) = &args.did_docs {
+        let docs = ingestion::did_docs(Some(path))?;
+        return Ok((Identities::fixed(docs), None));
+    }
+    let settings = IdentitySettings {
+        handle_resolver: args.handle_resolver.clone(),
+        ..IdentitySettings::of(args.plc_url.clone())
+    };
+    let (identities, recorder) = Identities::directory(outbound.clone(), clock, &settings);
+    let (queue, changed) = IdentityQueue::bounded(CHANGED_MAX);
+    shared.spawn(async move {
+        let recorded = recorder.run(log, changed, stop).await;
+        recorded.context("identities are not recorded any more")
+    });
+    Ok((identities, Some(queue)))
+}
+
 fn filter(args: &FollowArgs) -> Result<Filter> {
     let coverage = Coverage::new(args.collection.clone(), args.exclude.clone())?;
     let dids = args.did.iter().cloned().collect();
@@ -200,19 +235,14 @@ async fn resyncs_new(
     match asked {
         ResyncNew::On => true,
         ResyncNew::Off => false,
-        ResyncNew::Auto => !filter.dids.is_empty() || is_pds(endpoint, outbound).await,
+        ResyncNew::Auto => !filter.dids.is_empty() || is_host(endpoint, outbound).await,
     }
 }
 
-/// Whether a source is a host of accounts: it describes itself as one, which a relay does not.
-async fn is_pds(endpoint: &Endpoint, outbound: &Outbound) -> bool {
-    let url = format!("{}/xrpc/com.atproto.server.describeServer", endpoint.name());
-    let answer = match Url::parse(&url) {
-        Ok(url) => outbound.get_configured(&url, Limits::DOCUMENT).await,
-        Err(_) => return false,
-    };
-    match answer {
-        Ok(answer) => answer.status == 200,
+/// Whether a source is a host of accounts. One that does not answer is taken for a relay.
+async fn is_host(endpoint: &Endpoint, outbound: &Outbound) -> bool {
+    match is_pds(outbound, endpoint.name()).await {
+        Ok(is_pds) => is_pds,
         Err(error) => {
             let source = endpoint.name();
             tracing::warn!(%source, %error, "can't ask whether this is a PDS: repos that it tells of for the first time are not fetched; --resync-new on fetches them");
