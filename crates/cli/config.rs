@@ -34,8 +34,20 @@ pub(crate) struct Config {
     /// command.
     #[arg(long, global = true, env = "ALLUVIUM_LOG", value_name = "FILTER")]
     pub(crate) log: Option<String>,
+    /// How lines of the log look: for people, or one JSON object each.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// How lines of the log look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Time, level, message and fields.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// One command each; every one of them can run beside all others on the same store.
@@ -225,6 +237,11 @@ pub(crate) struct IngestArgs {
     /// A relay or PDS, such as https://bsky.network; again for each.
     #[arg(long, value_name = "URL", required = true)]
     pub(crate) relay: Vec<String>,
+    /// Serve /healthz, /readyz and /metrics (Prometheus) over HTTP there; port 0 takes a free one.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) metrics_listen: Option<String>,
+    #[command(flatten)]
+    pub(crate) token: TokenArgs,
     #[command(flatten)]
     pub(crate) follow: FollowArgs,
     #[command(flatten)]

@@ -7,6 +7,7 @@ mod config;
 mod database;
 mod demo;
 mod ingestion;
+mod live;
 mod roles;
 mod shutdown;
 mod sources;
@@ -22,7 +23,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 use tracing_subscriber::EnvFilter;
 
-use config::{Command, Config, ImportCommand};
+use config::{Command, Config, ImportCommand, LogFormat};
 
 /// What a shell takes for wrong usage.
 const EXIT_USAGE: u8 = 2;
@@ -74,10 +75,13 @@ fn log_to_stderr(config: &Config) -> Result<()> {
         .as_deref()
         .unwrap_or_else(|| config.command.default_log());
     let filter = EnvFilter::try_new(filter).context("the log filter can't be read")?;
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+        .with_writer(live::AboveLine);
+    match config.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
     Ok(())
 }
 

@@ -16,13 +16,14 @@ use ingest::{
     Endpoint, Filter, FollowError, FollowSettings, Follower, IdentityQueue, Intake, KnownByTables,
     ResyncQueue, SourceStatus,
 };
+use server::Server;
 use storage::Clock;
 use tables::view::Tables;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{FollowArgs, IngestArgs, ResyncNew};
-use crate::{database, ingestion, roles};
+use crate::{database, ingestion, live, roles, token};
 
 /// How long a batch waits for others: a relay can be read again, so fewer and larger objects win.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
@@ -39,13 +40,32 @@ const REPOS_MAX: usize = 500_000;
 /// `alluvium ingest`.
 pub(crate) async fn ingest(args: IngestArgs, stop: CancellationToken) -> Result<()> {
     let followed = endpoints(&args.relay)?;
+    // Bound before any work, so that a missing token or a taken port is said at once.
+    let server = match args.metrics_listen {
+        Some(listen) => {
+            let token = token::required(&args.token)?;
+            Some(Server::bind_without_queries(listen, token).await?)
+        }
+        None => None,
+    };
     let bucket = database::open(&args.store.store, &args.store.times).await?;
     let sources = Sources::open(roles::tables_of(bucket), followed, &args.follow).await?;
     for source in sources.statuses() {
         eprintln!("following {} into {}", source.source(), args.store.store);
     }
     let statuses = sources.statuses();
-    let ended = sources.run(stop).await;
+    let ended = match server {
+        Some(server) => {
+            eprintln!("metrics at http://{}/metrics", server.address());
+            let (served, ended) = tokio::join!(server.run(stop.clone()), async {
+                let ended = sources.run(stop.clone()).await;
+                stop.cancel();
+                ended
+            });
+            ended.and(Ok(served?))
+        }
+        None => sources.run(stop).await,
+    };
     for source in statuses {
         let cursor = source.read(|state| state.durable);
         let cursor = cursor.map_or("nothing came".to_owned(), |cursor| {
@@ -140,12 +160,14 @@ impl Sources {
             };
             followers.push(following.add(endpoint, settings));
         }
-        let resyncer = Resyncer::new(&intake, tables, outbound, (queue, tasks), resyncing);
+        let resyncer = Resyncer::new(&intake, tables.clone(), outbound, (queue, tasks), resyncing);
         let stop = stop_shared.clone();
         shared.spawn(async move {
             let ended = resyncer.run(stop).await;
             ended.context("nothing is resynced any more")
         });
+        let statuses: Vec<_> = followers.iter().map(Follower::status).collect();
+        shared.spawn(show(intake, tables, statuses, stop_shared.clone()));
         Ok(Self {
             log,
             followers,
@@ -217,6 +239,21 @@ fn identities(
         recorded.context("identities are not recorded any more")
     });
     Ok((identities, Some(queue)))
+}
+
+/// Shows how sources stand until `stop`: in metrics, in the log, in the bucket, and on a terminal.
+async fn show(
+    intake: Intake,
+    tables: Tables,
+    sources: Vec<Arc<SourceStatus>>,
+    stop: CancellationToken,
+) -> Result<()> {
+    ingest::metrics::describe();
+    tokio::join!(
+        ingest::watch::run(intake, sources.clone(), stop.clone()),
+        live::run(sources, tables, stop),
+    );
+    Ok(())
 }
 
 fn filter(args: &FollowArgs) -> Result<Filter> {
