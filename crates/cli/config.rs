@@ -104,6 +104,9 @@ pub(crate) enum Command {
     /// Put files of other kinds into the log.
     #[command(subcommand)]
     Import(ImportCommand),
+    /// Add record types of your own, and say which were added.
+    #[command(subcommand)]
+    Lexicon(LexiconCommand),
     /// Ask in SQL, one statement or an interactive session.
     ///
     /// Reads a store directly, or asks a server. Without a statement it reads statements from standard input, each
@@ -130,6 +133,24 @@ pub(crate) enum ImportCommand {
     /// it; without, its records are marked `archive`.
     #[command(after_help = "Example:\n  alluvium import car --store ./alluvium-data repo.car")]
     Car(ImportArgs),
+}
+
+/// What is done with Lexicons.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LexiconCommand {
+    /// Add Lexicons: each record type becomes a table, or gets new columns in the one that it has.
+    ///
+    /// Every process on the store sees them at its next query or round of compaction. Records that came before are in
+    /// the table at once; compaction then moves them into its columns. Columns are only ever added: a value of another
+    /// type than its column's stands in `extra`.
+    #[command(
+        after_help = "Examples:\n  alluvium lexicon add --store ./alluvium-data recipe.json\n  alluvium lexicon add --store \
+                            s3://my-bucket/alluvium lexicons/"
+    )]
+    Add(LexiconAddArgs),
+    /// List the Lexicons that were added, with their tables, columns, and how many records wait to be moved.
+    #[command(after_help = "Example:\n  alluvium lexicon list --store ./alluvium-data")]
+    List(LexiconListArgs),
 }
 
 /// Which store, and the times that all processes on one store share.
@@ -373,6 +394,23 @@ pub(crate) struct ImportArgs {
     /// CAR files, one repository each.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// Flags of `lexicon add`.
+#[derive(Debug, Args)]
+pub(crate) struct LexiconAddArgs {
+    /// Lexicons as JSON: one, an array, or a folder of .json files. Those given together may refer to one another.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// Flags of `lexicon list`.
+#[derive(Debug, Args)]
+pub(crate) struct LexiconListArgs {
     #[command(flatten)]
     pub(crate) store: StoreArgs,
 }

@@ -7,6 +7,7 @@ mod config;
 mod database;
 mod demo;
 mod ingestion;
+mod lexicon;
 mod live;
 mod roles;
 mod shutdown;
@@ -23,7 +24,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 use tracing_subscriber::EnvFilter;
 
-use config::{Command, Config, ImportCommand, LogFormat};
+use config::{Command, Config, ImportCommand, LexiconCommand, LogFormat};
 
 /// What a shell takes for wrong usage.
 const EXIT_USAGE: u8 = 2;
@@ -64,6 +65,8 @@ async fn run(command: Command) -> Result<()> {
         Command::Import(ImportCommand::Car(args)) => {
             ingestion::import_car(args, shutdown::on_signal()?).await
         }
+        Command::Lexicon(LexiconCommand::Add(args)) => lexicon::add_files(args).await,
+        Command::Lexicon(LexiconCommand::List(args)) => lexicon::list(args).await,
         Command::Sql(args) => sql::run(args).await,
         Command::Status(args) => status::run(args).await,
     }

@@ -217,7 +217,7 @@ async fn collect_once(tables: &Tables) -> Result<Collected> {
 }
 
 /// The name that this process signs its commits with.
-fn committer() -> String {
+pub(crate) fn committer() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
     let host = if host.is_empty() { "host" } else { host };

@@ -203,6 +203,18 @@ impl Catalog {
         &self.added
     }
 
+    /// Returns the references of `doc` that lead to nothing here, each with the place where it stands.
+    #[must_use]
+    pub fn missing_references(&self, doc: &LexiconDoc) -> Vec<(String, String)> {
+        let mut missing = Vec::new();
+        doc.references(&mut |at, reference| {
+            if self.lexicons.resolve(reference).is_none() {
+                missing.push((at.to_owned(), reference.to_owned()));
+            }
+        });
+        missing
+    }
+
     /// Returns all tables, by name.
     pub fn tables(&self) -> impl Iterator<Item = &Arc<TableDef>> {
         self.tables.values()

@@ -32,12 +32,14 @@ pub enum LexiconError {
         id: String,
     },
     /// A definition is not shaped as the Lexicon language says.
-    #[error("definition {name} of Lexicon {id} is malformed")]
+    #[error("Lexicon {id} is malformed at {at}: {what}")]
     Definition {
         /// The Lexicon.
         id: String,
-        /// The name of the definition within it.
-        name: String,
+        /// The place, as names from the top of the Lexicon: `defs.main.record.properties.steps.items`.
+        at: String,
+        /// What is wrong there.
+        what: Malformed,
     },
     /// It defines no record, so no table can be made of it.
     #[error("Lexicon {id} defines no record")]
@@ -45,6 +47,39 @@ pub enum LexiconError {
         /// The Lexicon.
         id: String,
     },
+}
+
+/// What is wrong with a definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// A field that the language wants is not there.
+    #[error("it has no {name}")]
+    Missing {
+        /// The field.
+        name: &'static str,
+    },
+    /// Not a text.
+    #[error("a text belongs here")]
+    NoText,
+    /// Not an array.
+    #[error("an array belongs here")]
+    NoArray,
+    /// Not a JSON object.
+    #[error("a JSON object belongs here")]
+    NoObject,
+    /// Another type than `object` where the language wants one.
+    #[error("only the type object can be here")]
+    NoObjectType,
+    /// A record that is not the definition `main`.
+    #[error("only the definition main can be a record")]
+    RecordNotMain,
+    /// A definition that defines nothing.
+    #[error("a definition can't be of the types ref and unknown")]
+    DefinesNothing,
+    /// Too deep.
+    #[error("definitions are nested more than {NESTING_MAX} deep")]
+    Nested,
 }
 
 /// What a string promises to be, as far as columns and links care.
@@ -147,12 +182,12 @@ impl LexiconDoc {
             .ok_or_else(|| LexiconError::NoDefs { id: id.clone() })?;
         let mut read = BTreeMap::new();
         for (name, def) in defs {
-            let malformed = || LexiconError::Definition {
-                id: id.clone(),
-                name: name.clone(),
-            };
-            if let Some(def) = parse_def(&id, name, def).ok_or_else(malformed)? {
-                read.insert(name.clone(), def);
+            match parse_def(&id, name, def) {
+                Ok(Some(def)) => {
+                    read.insert(name.clone(), def);
+                }
+                Ok(None) => {}
+                Err(Wrong { at, what }) => return Err(LexiconError::Definition { id, at, what }),
             }
         }
         Ok(Self {
@@ -174,6 +209,18 @@ impl LexiconDoc {
         match self.defs.get("main") {
             Some(Def::Record(object)) => Some(object),
             _ => None,
+        }
+    }
+
+    /// Calls `found` for each reference that a field of its record, or of what it defines, makes: its place and its target.
+    pub(crate) fn references(&self, found: &mut dyn FnMut(&str, &str)) {
+        for (name, def) in &self.defs {
+            match def {
+                Def::Record(object) => {
+                    references(&TypeDef::Object(object.clone()), "", found);
+                }
+                Def::Type(def) => references(def, name, found),
+            }
         }
     }
 
@@ -234,22 +281,51 @@ impl LexiconSet {
     }
 }
 
-/// Returns `Some(None)` for a definition of which no record is made, `None` for a malformed one.
-fn parse_def(id: &str, name: &str, json: &Json) -> Option<Option<Def>> {
-    Some(match (json.get("type")?.as_str()?, name) {
-        ("record", "main") => Some(Def::Record(parse_object(id, json.get("record")?, 0)?)),
+/// What is malformed in a definition, and where in it.
+struct Wrong {
+    at: String,
+    what: Malformed,
+}
+
+fn wrong(at: &str, what: Malformed) -> Wrong {
+    Wrong {
+        at: at.to_owned(),
+        what,
+    }
+}
+
+/// The field `name` of what stands at `at`, which must be there.
+fn needed<'a>(json: &'a Json, at: &str, name: &'static str) -> Result<&'a Json, Wrong> {
+    json.get(name)
+        .ok_or_else(|| wrong(at, Malformed::Missing { name }))
+}
+
+fn text<'a>(json: &'a Json, at: &str, name: &'static str) -> Result<&'a str, Wrong> {
+    let text = needed(json, at, name)?.as_str();
+    text.ok_or_else(|| wrong(&format!("{at}.{name}"), Malformed::NoText))
+}
+
+/// Returns `None` for a definition of which no record is made.
+fn parse_def(id: &str, name: &str, json: &Json) -> Result<Option<Def>, Wrong> {
+    let at = format!("defs.{name}");
+    Ok(match (text(json, &at, "type")?, name) {
+        ("record", "main") => {
+            let record = needed(json, &at, "record")?;
+            let object = parse_object(id, record, 0, &format!("{at}.record"))?;
+            Some(Def::Record(object))
+        }
         ("query" | "procedure" | "subscription" | "permission-set", _) => None,
-        // Only `main` may be a record, and these two define nothing.
-        ("record" | "ref" | "unknown", _) => return None,
-        _ => Some(Def::Type(parse_type(id, json, 0)?)),
+        ("record", _) => return Err(wrong(&at, Malformed::RecordNotMain)),
+        ("ref" | "unknown", _) => return Err(wrong(&at, Malformed::DefinesNothing)),
+        _ => Some(Def::Type(parse_type(id, json, 0, &at)?)),
     })
 }
 
-fn parse_type(id: &str, json: &Json, depth: usize) -> Option<TypeDef> {
+fn parse_type(id: &str, json: &Json, depth: usize, at: &str) -> Result<TypeDef, Wrong> {
     if depth > NESTING_MAX {
-        return None;
+        return Err(wrong(at, Malformed::Nested));
     }
-    Some(match json.get("type")?.as_str()? {
+    Ok(match text(json, at, "type")? {
         "boolean" => TypeDef::Boolean,
         "integer" => TypeDef::Integer,
         "string" => TypeDef::String(parse_format(json)),
@@ -257,45 +333,75 @@ fn parse_type(id: &str, json: &Json, depth: usize) -> Option<TypeDef> {
         "bytes" => TypeDef::Bytes,
         "cid-link" => TypeDef::CidLink,
         "blob" => TypeDef::Blob,
-        "array" => TypeDef::Array(Box::new(parse_type(id, json.get("items")?, depth + 1)?)),
-        "object" => TypeDef::Object(parse_object(id, json, depth + 1)?),
-        "ref" => TypeDef::Ref(full_reference(id, json.get("ref")?.as_str()?)),
+        "array" => {
+            let items = needed(json, at, "items")?;
+            let items = parse_type(id, items, depth + 1, &format!("{at}.items"))?;
+            TypeDef::Array(Box::new(items))
+        }
+        "object" => TypeDef::Object(parse_object(id, json, depth + 1, at)?),
+        "ref" => TypeDef::Ref(full_reference(id, text(json, at, "ref")?)),
         "union" => {
-            let refs = json.get("refs")?.as_array()?;
-            TypeDef::Union(
-                refs.iter()
-                    .map(|r| Some(full_reference(id, r.as_str()?)))
-                    .collect::<Option<_>>()?,
-            )
+            let refs = needed(json, at, "refs")?.as_array();
+            let refs = refs.ok_or_else(|| wrong(&format!("{at}.refs"), Malformed::NoArray))?;
+            let refs = refs.iter().enumerate().map(|(number, reference)| {
+                let reference = reference.as_str();
+                reference
+                    .map(|reference| full_reference(id, reference))
+                    .ok_or_else(|| wrong(&format!("{at}.refs[{number}]"), Malformed::NoText))
+            });
+            TypeDef::Union(refs.collect::<Result<_, _>>()?)
         }
         _ => TypeDef::Unknown,
     })
 }
 
-fn parse_object(id: &str, json: &Json, depth: usize) -> Option<ObjectDef> {
-    if json.get("type")?.as_str()? != "object" {
-        return None;
+fn parse_object(id: &str, json: &Json, depth: usize, at: &str) -> Result<ObjectDef, Wrong> {
+    if text(json, at, "type")? != "object" {
+        return Err(wrong(&format!("{at}.type"), Malformed::NoObjectType));
     }
+    let properties_at = format!("{at}.properties");
     let mut left: BTreeMap<&String, &Json> = match json.get("properties") {
-        Some(properties) => properties.as_object()?.iter().collect(),
+        Some(properties) => properties
+            .as_object()
+            .ok_or_else(|| wrong(&properties_at, Malformed::NoObject))?
+            .iter()
+            .collect(),
         None => BTreeMap::new(),
     };
     let mut ordered = Vec::with_capacity(left.len());
-    for name in json
-        .get("required")
-        .and_then(Json::as_array)
-        .into_iter()
-        .flatten()
-    {
-        ordered.extend(left.remove_entry(&name.as_str()?.to_owned()));
+    let required = json.get("required").and_then(Json::as_array);
+    for (number, name) in required.into_iter().flatten().enumerate() {
+        let name = name
+            .as_str()
+            .ok_or_else(|| wrong(&format!("{at}.required[{number}]"), Malformed::NoText))?;
+        ordered.extend(left.remove_entry(&name.to_owned()));
     }
     ordered.extend(left);
-    let properties = ordered
-        .into_iter()
-        .map(|(name, def)| Some((name.clone(), parse_type(id, def, depth + 1)?)));
-    Some(ObjectDef {
-        properties: properties.collect::<Option<_>>()?,
+    let properties = ordered.into_iter().map(|(name, def)| {
+        let def = parse_type(id, def, depth + 1, &format!("{properties_at}.{name}"))?;
+        Ok((name.clone(), def))
+    });
+    Ok(ObjectDef {
+        properties: properties.collect::<Result<_, _>>()?,
     })
+}
+
+/// Calls `found` for each reference in `def`, with the way to it.
+fn references(def: &TypeDef, at: &str, found: &mut dyn FnMut(&str, &str)) {
+    match def {
+        TypeDef::Ref(reference) => found(at, reference),
+        TypeDef::Array(items) => references(items, &format!("{at}[]"), found),
+        TypeDef::Object(object) => {
+            for (name, def) in &object.properties {
+                let at = match at {
+                    "" => name.clone(),
+                    at => format!("{at}.{name}"),
+                };
+                references(def, &at, found);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn parse_format(json: &Json) -> Format {

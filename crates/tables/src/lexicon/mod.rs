@@ -10,4 +10,6 @@ mod document;
 mod tests;
 
 pub use columns::{Column, ColumnKind, RecordType, StructField, record_type, snake_case};
-pub use document::{Def, Format, LexiconDoc, LexiconError, LexiconSet, ObjectDef, TypeDef};
+pub use document::{
+    Def, Format, LexiconDoc, LexiconError, LexiconSet, Malformed, ObjectDef, TypeDef,
+};

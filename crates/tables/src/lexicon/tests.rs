@@ -112,32 +112,45 @@ fn what_is_malformed_is_named() {
             id: "a.b.c".to_owned()
         }
     );
-    let definition = LexiconError::Definition {
-        id: "a.b.c".to_owned(),
-        name: "x".to_owned(),
+    let at = |def: Json| match parse(json!({"lexicon": 1, "id": "a.b.c", "defs": {"x": def}})) {
+        LexiconError::Definition { id, at, what } => {
+            assert_eq!(id, "a.b.c");
+            format!("{at}: {what}")
+        }
+        other => panic!("{other}"),
     };
-    for def in [
-        json!(5),
-        json!({"type": 5}),
-        json!({"type": "array"}),
-        json!({"type": "union", "refs": [5]}),
-        json!({"type": "object", "properties": {"a": 5}}),
-        json!({"type": "object", "properties": []}),
+    for (def, place) in [
+        (json!(5), "defs.x: it has no type"),
+        (json!({"type": 5}), "defs.x.type: a text belongs here"),
+        (json!({"type": "array"}), "defs.x: it has no items"),
+        (
+            json!({"type": "union", "refs": [5]}),
+            "defs.x.refs[0]: a text belongs here",
+        ),
+        (
+            json!({"type": "object", "properties": {"a": {"type": "array", "items": 5}}}),
+            "defs.x.properties.a.items: it has no type",
+        ),
+        (
+            json!({"type": "object", "properties": []}),
+            "defs.x.properties: a JSON object belongs here",
+        ),
+        (
+            json!({"type": "record"}),
+            "defs.x: only the definition main can be a record",
+        ),
+        (
+            json!({"type": "unknown"}),
+            "defs.x: a definition can't be of the types ref and unknown",
+        ),
     ] {
-        assert_eq!(
-            parse(json!({"lexicon": 1, "id": "a.b.c", "defs": {"x": def}})),
-            definition,
-            "{def}"
-        );
+        assert_eq!(at(def), place);
     }
     let mut nested = json!({"type": "string"});
     for _ in 0..100 {
         nested = json!({"type": "array", "items": nested});
     }
-    assert_eq!(
-        parse(json!({"lexicon": 1, "id": "a.b.c", "defs": {"x": nested}})),
-        definition
-    );
+    assert!(at(nested).ends_with(".items: definitions are nested more than 32 deep"));
 }
 
 #[test]
