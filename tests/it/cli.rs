@@ -37,6 +37,8 @@ fn every_command_has_help_with_an_example() {
         "collect",
         "replay",
         "import car",
+        "lexicon add",
+        "lexicon list",
         "sql",
         "status",
     ] {

@@ -9,6 +9,7 @@ mod fleet;
 mod flight;
 mod freshness;
 mod fuzz;
+mod lexicon;
 mod lossless;
 mod merge_laws;
 mod minio;
