@@ -24,6 +24,9 @@ use crate::repo::hash_of;
 /// Why a repo that was never met is marked.
 pub(super) const FIRST_SIGHTING: &str = "first_sighting";
 
+/// Why a source that is new is compared.
+const FIRST_START: &str = "first_start";
+
 /// How many marks one append holds.
 const MARKS_MAX: usize = 1024;
 
@@ -69,6 +72,9 @@ impl Comparison {
         tell(ResyncStep::Fetching, None).await?;
         let outcome = if self.dids.is_empty() {
             self.compare(reconcile, source).await?
+        } else if reconcile.reason == FIRST_START {
+            // Listed repos of which nothing is known are marked at every start.
+            Ok(0)
         } else {
             // A handful: asking for each costs less than a list of all.
             let marks = self.dids.iter().map(|did| (did.clone(), None));
