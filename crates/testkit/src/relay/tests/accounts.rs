@@ -1,3 +1,5 @@
+//! What relays and hosts say about accounts: states, keys, handles, moves from host to host.
+
 use atproto::{AccountFrame, Did, DidDocument, verify_repo};
 
 use super::fetch::{error, get, get_repo, json};

@@ -1,3 +1,5 @@
+//! What hosts and the directory give out when they are asked, and how fetching is made to fail.
+
 use atproto::{Did, verify_repo};
 use reqwest::{Client as Http, Response, StatusCode};
 use serde_json::Value as Json;

@@ -1,3 +1,5 @@
+//! What a relay tells, and what each fault makes of it.
+
 use std::collections::BTreeMap;
 
 use atproto::{CommitFrame, Did, verify_commit};

@@ -1,3 +1,5 @@
+//! The connection itself: cursors, windows, errors, closes.
+
 use super::*;
 
 #[tokio::test]
