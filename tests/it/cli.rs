@@ -2,21 +2,7 @@
 
 use tempfile::TempDir;
 
-use crate::process::{Running, address_in, alluvium, get, run, succeed};
-
-/// A command's standard error, which has to be one line, after it failed with `code`.
-fn failure(arguments: &[&str], code: i32) -> String {
-    let output = run(arguments);
-    let said = String::from_utf8(output.stderr).expect("UTF-8");
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-    assert!(
-        output.stdout.is_empty(),
-        "{arguments:?} printed {:?}",
-        String::from_utf8_lossy(&output.stdout)
-    );
-    assert_eq!(said.lines().count(), 1, "{arguments:?}: {said}");
-    said
-}
+use crate::process::{Running, address_in, alluvium, failure, get, succeed};
 
 fn store(folder: &TempDir) -> String {
     folder

@@ -7,6 +7,7 @@ mod examples;
 mod firehose;
 mod fleet;
 mod flight;
+mod follow;
 mod freshness;
 mod fuzz;
 mod lexicon;

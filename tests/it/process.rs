@@ -36,6 +36,20 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
         .expect("alluvium can be started")
 }
 
+/// A command's standard error, which has to be one line, after it failed with `code`.
+pub(crate) fn failure(arguments: &[&str], code: i32) -> String {
+    let output = run(arguments);
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+    assert!(
+        output.stdout.is_empty(),
+        "{arguments:?} printed {:?}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    assert_eq!(said.lines().count(), 1, "{arguments:?}: {said}");
+    said
+}
+
 /// Runs `alluvium`, which has to succeed, and returns its standard output.
 pub(crate) fn succeed(arguments: &[&str]) -> String {
     answer(alluvium(arguments))

@@ -78,18 +78,7 @@ impl World {
 
     /// The changes of all log objects, by position.
     pub(crate) async fn log(&self) -> Vec<Vec<Change>> {
-        let listing = list_log(&self.bucket, &BTreeMap::new())
-            .await
-            .expect("listed");
-        let mut objects = Vec::new();
-        for (writer, seqs) in listing.writers {
-            for seq in seqs.into_keys() {
-                let position = storage::Position { writer, seq };
-                let object = read_log(&self.bucket, position).await.expect("there");
-                objects.push(ChangeBatch::decode(&object).expect("ours").changes);
-            }
-        }
-        objects
+        log_of(&self.bucket).await
     }
 
     /// The changes under one writer id.
@@ -114,12 +103,30 @@ impl World {
         self.intake.known = Arc::new(KnownModel(self.model().await));
     }
 
+    /// The intake knows at any time what the log holds then.
+    pub(crate) fn know_always(&mut self) {
+        self.intake.known = Arc::new(KnownLog(self.bucket.clone()));
+    }
+
     /// A file with these bytes.
     pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.folder.path().join(name);
         std::fs::write(&path, bytes).expect("written");
         path
     }
+}
+
+async fn log_of(bucket: &Bucket) -> Vec<Vec<Change>> {
+    let listing = list_log(bucket, &BTreeMap::new()).await.expect("listed");
+    let mut objects = Vec::new();
+    for (writer, seqs) in listing.writers {
+        for seq in seqs.into_keys() {
+            let position = storage::Position { writer, seq };
+            let object = read_log(bucket, position).await.expect("there");
+            objects.push(ChangeBatch::decode(&object).expect("ours").changes);
+        }
+    }
+    objects
 }
 
 /// A recording of frames.
@@ -184,6 +191,46 @@ impl Known for KnownModel {
             _ => None,
         });
         Box::pin(async move { Ok(cursor) })
+    }
+
+    fn renew(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// Answers from what the log holds when it is asked.
+#[derive(Debug)]
+struct KnownLog(Bucket);
+
+impl KnownLog {
+    async fn model(&self) -> KnownModel {
+        KnownModel(log_of(&self.0).await.iter().flatten().collect())
+    }
+}
+
+impl Known for KnownLog {
+    fn heads<'a>(
+        &'a self,
+        source: &'a str,
+        dids: &'a [Did],
+    ) -> BoxFuture<'a, Result<Vec<Option<KnownHead>>, KnownError>> {
+        Box::pin(async move { self.model().await.heads(source, dids).await })
+    }
+
+    fn is_active<'a>(
+        &'a self,
+        source: &'a str,
+        did: &'a Did,
+    ) -> BoxFuture<'a, Result<Option<bool>, KnownError>> {
+        Box::pin(async move { self.model().await.is_active(source, did).await })
+    }
+
+    fn cursor<'a>(
+        &'a self,
+        source: &'a str,
+        slice: &'a str,
+    ) -> BoxFuture<'a, Result<Option<KnownCursor>, KnownError>> {
+        Box::pin(async move { self.model().await.cursor(source, slice).await })
     }
 
     fn renew(&self) -> BoxFuture<'_, ()> {

@@ -1,6 +1,9 @@
 //! Following a source that does what each test says, told by what the log holds afterwards.
 
+mod identities;
+mod marks;
 mod order;
+mod pressure;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -93,7 +96,10 @@ impl Follow {
 
 impl Running {
     fn start(following: &Following, source: &Scripted, settings: FollowSettings) -> Self {
-        let follower = following.add(source.endpoint(), settings);
+        Self::of(following.add(source.endpoint(), settings))
+    }
+
+    fn of(follower: Follower) -> Self {
         let (stop, status) = (CancellationToken::new(), follower.status());
         let task = tokio::spawn(follower.run(stop.clone()));
         Self { stop, status, task }

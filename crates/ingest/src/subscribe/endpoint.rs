@@ -23,7 +23,7 @@ pub enum EndpointError {
     },
     /// It is a URL of another kind.
     #[error(
-        "`{text}` is no URL of a relay or PDS: it begins with https://, wss://, http:// or ws:// and names a host"
+        "`{text}` is no URL of a relay or PDS, such as https://relay.example.com, http://localhost:2583 or wss://…"
     )]
     Scheme {
         /// The text.
