@@ -12,6 +12,7 @@
 
 mod door;
 mod measure;
+mod minio;
 mod network;
 mod parts;
 
