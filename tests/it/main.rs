@@ -1,6 +1,7 @@
 //! The one binary of tests that cross crates and processes; each module says what it shows.
 
 mod accounts;
+mod adverse;
 mod cli;
 mod damage;
 mod examples;
