@@ -13,6 +13,7 @@ use crdt::storage::{Clock, ManualClock};
 use crdt::{Change, NoticeChange};
 use futures::future::BoxFuture;
 use testkit::repo::{Account, Curve, RepoBuilder, Stamp, Write, encode_commit, encode_frame};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -125,11 +126,12 @@ impl Running {
     }
 }
 
-/// A clock that stands still, remembers who waited, and passes what is waited for at once.
+/// A clock that stands still, remembers who waited, and passes what is waited for at once, or when it is let.
 #[derive(Debug)]
 struct Waits {
     clock: ManualClock,
     waits: Mutex<Vec<Duration>>,
+    is_held: watch::Sender<bool>,
 }
 
 impl Waits {
@@ -137,6 +139,7 @@ impl Waits {
         Self {
             clock: ManualClock::new(START_US + 3_600_000_000),
             waits: Mutex::default(),
+            is_held: watch::Sender::default(),
         }
     }
 
@@ -152,7 +155,12 @@ impl Clock for Waits {
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         self.waits.lock().expect("no panic").push(duration);
-        self.clock.sleep(duration)
+        let (slept, mut is_held) = (self.clock.sleep(duration), self.is_held.subscribe());
+        Box::pin(async move {
+            slept.await;
+            let let_go = is_held.wait_for(|is_held| !is_held).await;
+            assert!(let_go.is_ok(), "the clock is gone");
+        })
     }
 }
 

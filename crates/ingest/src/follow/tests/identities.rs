@@ -43,11 +43,14 @@ async fn a_directory_that_is_out_is_waited_for() {
     let (network, world, clock) = followed().await;
     network.run(20);
     network.directory().stop();
+    // Else all waits would pass before the directory is back.
+    clock.is_held.send_replace(true);
     let running = start(&world, &network);
     while clock.waits.lock().expect("no panic").is_empty() {
         tokio::task::yield_now().await;
     }
     network.directory().restart().await;
+    clock.is_held.send_replace(false);
     running.durable(network.relay(0).last_seq()).await;
     let state = running.stop().await;
     assert_eq!((state.summary.rejections(), state.summary.commits), (0, 20));
