@@ -20,7 +20,7 @@ use crate::repo::{Fate, Outcome};
 use crate::resync::{ResyncQueue, Task};
 use crate::stream::{Stream, StreamError};
 use crate::summary::Summary;
-use crate::window::Decoded;
+use crate::window::{Decoded, broken_off};
 
 /// From how many bytes on a batch is full: what flushes the log at once.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
@@ -286,7 +286,7 @@ impl Batching {
         let sent = self.sent.take();
         let position = match ended {
             Ok(position) => position?,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => broken_off(error).await,
         };
         if let Some(sent) = sent {
             self.durable = sent.cursor;

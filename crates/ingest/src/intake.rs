@@ -10,6 +10,7 @@ use crdt::{ChangeLog, Micros};
 
 use crate::identity::Identities;
 use crate::known::Known;
+use crate::window::broken_off;
 
 /// A log to append to, who may sign, and what is known already. Cheap to clone.
 ///
@@ -46,6 +47,6 @@ pub async fn name_of_file(path: &Path) -> io::Result<String> {
     });
     match task.await {
         Ok(name) => name,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => broken_off(error).await,
     }
 }

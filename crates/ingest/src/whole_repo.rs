@@ -15,6 +15,7 @@ use crdt::{
 use tracing::warn;
 
 use crate::repo::{Arrival, hash_of, notice};
+use crate::window::broken_off;
 
 /// How many bytes of changes are one batch, and so one log object: half of what a batch may be.
 const BATCH_BYTES: usize = crdt::change_log::BATCH_BYTES_MAX / 2;
@@ -143,7 +144,7 @@ fn batches_of(changes: Vec<Change>) -> Vec<ChangeBatch> {
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => broken_off(error).await,
     }
 }
 

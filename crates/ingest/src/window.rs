@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crdt::Micros;
 use futures::future::try_join_all;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::repo::{Arrival, hash_of};
 
@@ -152,8 +152,16 @@ where
 pub(crate) async fn joined<T>(tasks: impl IntoIterator<Item = JoinHandle<T>>) -> Vec<T> {
     match try_join_all(tasks).await {
         Ok(results) => results,
-        // A blocking task that runs can't be cancelled, so it panicked.
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => broken_off(error).await,
+    }
+}
+
+/// Goes on with the panic that ended a task. One that was cancelled before it began tells that the runtime is shutting
+/// down: whoever waits for it is about to be dropped too, and has nothing to go on with.
+pub(crate) async fn broken_off<T>(error: JoinError) -> T {
+    match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => std::future::pending().await,
     }
 }
 
