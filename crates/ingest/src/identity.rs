@@ -23,7 +23,7 @@ use crate::outbound::Outbound;
 use directory::Directory;
 use handle::Handles;
 
-pub use directory::REFRESH_INTERVAL;
+pub use directory::{QUESTIONS_AT_ONCE, REFRESH_INTERVAL};
 pub use handle::{HandleCheck, INVALID_HANDLE};
 pub use record::IdentityRecorder;
 
@@ -163,7 +163,8 @@ impl Identities {
         }
     }
 
-    /// The document of `did`, asked for anew, at most once a minute for one DID: between, the one at hand.
+    /// The document of `did`, asked for anew: once a minute for one DID, [`QUESTIONS_AT_ONCE`] at once. Between, the one
+    /// at hand.
     ///
     /// # Errors
     /// As [`resolve`](Self::resolve); that nobody answers is an error here even if there is a document at hand.
@@ -174,7 +175,7 @@ impl Identities {
         }
     }
 
-    /// The document of `did`, asked for anew as soon as a refresh may ask.
+    /// The document of `did`, asked for anew as soon as a refresh may ask, unless somebody asked since it was forgotten.
     ///
     /// # Errors
     /// As [`refresh`](Self::refresh).
@@ -193,8 +194,8 @@ impl Identities {
         }
     }
 
-    /// Forgets what is at hand of `did`: its source says that it changed. Within a minute of the last question it still
-    /// serves, so that nobody can make us ask without end.
+    /// Forgets what is at hand of `did`: its source says that it changed. It still serves while
+    /// a refresh may not ask, so that nobody can make us ask without end.
     pub fn forget(&self, did: &Did) {
         match &self.source {
             DocumentSource::Fixed(_) => {}

@@ -1,7 +1,7 @@
 //! Documents as directories tell them: did:plc by a PLC directory, did:web by the host that it names.
 //!
-//! An answer is kept for a time, a failure for a shorter one; a DID is asked for by one caller at a time, and at most
-//! once a minute by a refresh. While a directory does not answer, what it said last stays. A document of another DID is
+//! An answer is kept for a time, a failure for a shorter one; a DID is asked for by one caller at a time, by refreshes
+//! once a minute, and a few times at once since changes come together. While a directory does not answer, what it said last stays. A document of another DID is
 //! no answer. Each new document is handed to whoever records it ([`Told`]). What a handle claims is not looked at here.
 
 use std::collections::HashSet;
@@ -22,8 +22,12 @@ use super::{IdentitySettings, ResolveError};
 use crate::metrics;
 use crate::outbound::{Answer, Limits, Outbound};
 
-/// How long a DID is not asked for again by a refresh.
+/// How often a DID is asked for again, on average.
 pub const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How many questions about a DID may come at once: an account is made, changes its handle and its key, and each of
+/// these is told by several sources.
+pub const QUESTIONS_AT_ONCE: i64 = 4;
 
 /// How long a failure is believed: one that may pass, and one that says what is.
 const TRANSIENT_TTL: Duration = Duration::from_secs(15);
@@ -80,6 +84,8 @@ struct Known {
     error: Option<ResolveError>,
     /// When it was asked for last.
     asked_at: Micros,
+    /// When all questions so far would have been asked if each had waited for its minute.
+    earned_at: Micros,
     generation: u64,
 }
 
@@ -133,28 +139,35 @@ impl Directory {
             .answer()
     }
 
-    /// The directory's document, or the one at hand if it was asked for within the last minute.
+    /// The directory's document, or the one at hand if it was asked for too often of late.
     ///
     /// That it does not answer is an error here: the caller has reason to doubt what is at hand.
     pub(crate) async fn refresh(&self, did: &Did) -> Result<Arc<DidDocument>, ResolveError> {
-        let known = self
-            .ask(did, |known| self.age(known.asked_at) >= REFRESH_INTERVAL)
-            .await;
+        let known = self.ask(did, |known| self.wait(known).is_none()).await;
         match &known.error {
             Some(error) => Err(*error),
             None => known.answer(),
         }
     }
 
-    /// Waits until a refresh may ask, then refreshes.
+    /// Waits until a refresh may ask, then refreshes, unless somebody has asked since `did` was forgotten.
     pub(crate) async fn renew(&self, did: &Did) -> Result<Arc<DidDocument>, ResolveError> {
         if let Some(known) = self.cache.get(did).await {
-            let age = self.age(known.asked_at);
-            if let Some(wait) = REFRESH_INTERVAL.checked_sub(age) {
+            if !self.is_forgotten(did, &known) {
+                return known.answer();
+            }
+            if let Some(wait) = self.wait(&known) {
                 self.clock.sleep(wait).await;
             }
         }
         self.refresh(did).await
+    }
+
+    /// How long a refresh has to wait before it may ask.
+    fn wait(&self, known: &Known) -> Option<Duration> {
+        let at_once = (QUESTIONS_AT_ONCE - 1) * micros(REFRESH_INTERVAL);
+        let wait = known.earned_at.0 - at_once - self.clock.now_us();
+        (wait > 0).then(|| Duration::from_micros(wait.unsigned_abs()))
     }
 
     /// The document at hand, unless it was forgotten.
@@ -189,7 +202,7 @@ impl Directory {
 
     fn is_fresh(&self, did: &Did, known: &Known) -> bool {
         let asked = self.age(known.asked_at);
-        if asked >= REFRESH_INTERVAL && self.is_forgotten(did, known) {
+        if self.wait(known).is_none() && self.is_forgotten(did, known) {
             return false;
         }
         match (&known.error, &known.document) {
@@ -223,6 +236,8 @@ impl Directory {
         let generation = self.generation.load(Ordering::SeqCst);
         let answer = self.fetch(did).await;
         let now = Micros(self.clock.now_us());
+        let earned_at = before.map_or(now, |known| now.max(known.earned_at));
+        let earned_at = earned_at.saturating_add(micros(REFRESH_INTERVAL));
         metrics::document_asked(match &answer {
             Ok(_) => "found",
             Err(error) => error.reason(),
@@ -243,6 +258,7 @@ impl Directory {
                     document: Some((document, now)),
                     error: None,
                     asked_at: now,
+                    earned_at,
                     generation,
                 }
             }
@@ -253,6 +269,7 @@ impl Directory {
                     document: document.filter(|_| error.is_transient()),
                     error: Some(error),
                     asked_at: now,
+                    earned_at,
                     generation,
                 }
             }
@@ -296,14 +313,13 @@ impl Directory {
         let now = Micros(self.clock.now_us());
         let wait = answer.retry.map_or(PARKED, |retry| retry.wait(now));
         let wait = wait.clamp(PARKED, PARKED_MAX);
-        let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
         warn!(
             status = answer.status,
             ?wait,
             "PLC directory asks to be left alone"
         );
         self.parked_until
-            .fetch_max(now.saturating_add(micros).0, Ordering::SeqCst);
+            .fetch_max(now.saturating_add(micros(wait)).0, Ordering::SeqCst);
     }
 
     /// Where the document of `did` is.
@@ -341,6 +357,10 @@ impl Directory {
             _ => Err(ResolveError::UnknownMethod),
         }
     }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 enum Place {

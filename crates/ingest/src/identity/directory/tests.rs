@@ -43,60 +43,54 @@ async fn a_document_is_asked_for_once_until_it_is_too_old() {
 }
 
 #[tokio::test]
-async fn a_refresh_asks_at_most_once_a_minute() {
+async fn a_refresh_asks_a_few_times_at_once_and_then_once_a_minute() {
     let account = account(1);
     let world = World::new(of(&account)).await;
-    for _ in 0..3 {
-        world
-            .directory
-            .refresh(account.did())
-            .await
-            .expect("a document");
+    let at_once = QUESTIONS_AT_ONCE as usize;
+    for allowed in at_once..at_once + 3 {
+        for _ in 0..10 {
+            let refreshed = world.directory.refresh(account.did()).await;
+            refreshed.expect("a document");
+        }
+        assert_eq!(world.asked(), allowed);
+        world.pass(REFRESH_INTERVAL);
     }
-    assert_eq!(world.asked(), 1);
-    world.pass(REFRESH_INTERVAL);
-    for _ in 0..3 {
-        world
-            .directory
-            .refresh(account.did())
-            .await
-            .expect("a document");
-    }
-    assert_eq!(world.asked(), 2);
-    // Waits for its turn instead: the clock passes what it waits for.
-    world
-        .directory
-        .renew(account.did())
-        .await
-        .expect("a document");
-    assert_eq!(world.asked(), 3);
 }
 
 #[tokio::test]
-async fn what_is_forgotten_is_asked_for_again_but_not_within_a_minute() {
+async fn a_renewal_waits_for_its_turn_unless_somebody_asked_since_the_change() {
     let account = account(1);
     let world = World::new(of(&account)).await;
-    world
-        .directory
-        .resolve(account.did())
-        .await
-        .expect("a document");
+    for _ in 0..QUESTIONS_AT_ONCE {
+        let refreshed = world.directory.refresh(account.did()).await;
+        refreshed.expect("a document");
+    }
+    let asked = world.asked();
+    let renewed = world.directory.renew(account.did()).await;
+    renewed.expect("asked for after whatever changed");
+    assert_eq!(world.asked(), asked);
+    // The clock passes what it waits for.
     world.directory.forget(account.did());
-    assert_eq!(world.directory.at_hand(account.did()).await, None);
-    world
-        .directory
-        .resolve(account.did())
-        .await
-        .expect("still good");
-    assert_eq!(world.asked(), 1);
-    world.pass(REFRESH_INTERVAL);
-    world.directory.resolve(account.did()).await.expect("anew");
-    world
-        .directory
-        .resolve(account.did())
-        .await
-        .expect("at hand");
-    assert_eq!(world.asked(), 2);
+    let renewed = world.directory.renew(account.did()).await;
+    renewed.expect("a document");
+    assert_eq!(world.asked(), asked + 1);
+}
+
+#[tokio::test]
+async fn what_is_forgotten_is_asked_for_again_but_not_without_end() {
+    let account = account(1);
+    let world = World::new(of(&account)).await;
+    let at_once = QUESTIONS_AT_ONCE as usize;
+    for allowed in at_once..at_once + 3 {
+        for _ in 0..10 {
+            world.directory.forget(account.did());
+            assert_eq!(world.directory.at_hand(account.did()).await, None);
+            let resolved = world.directory.resolve(account.did()).await;
+            resolved.expect("new, or still good");
+        }
+        assert_eq!(world.asked(), allowed);
+        world.pass(REFRESH_INTERVAL);
+    }
 }
 
 #[tokio::test]
