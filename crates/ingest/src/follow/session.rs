@@ -39,6 +39,8 @@ pub(super) struct Session {
     frames: u64,
     breaks: Breaks,
     sent_at: Instant,
+    /// What the start asks for and is not durable.
+    owed: Vec<crdt::Change>,
 }
 
 /// How often the stream broke in a row, and behind which cursor.
@@ -140,6 +142,7 @@ impl Session {
             frames: 0,
             breaks: Breaks::default(),
             sent_at: Instant::now(),
+            owed: Vec::new(),
             follower,
         };
         session.note_start(cursor);
@@ -152,7 +155,7 @@ impl Session {
         known.cursor(follower.endpoint.name(), &slice).await
     }
 
-    /// Writes what a start asks for: after a reset, and at a source that is new and whose repos shall be fetched.
+    /// Owes what a start asks for: after a reset, and at a source that is new and whose repos shall be fetched.
     fn note_start(&mut self, known: Option<KnownCursor>) {
         let settings = &self.follower.settings;
         let source = self.follower.endpoint.name();
@@ -167,18 +170,29 @@ impl Session {
         match known {
             Some(known) if settings.resets => {
                 warn!(%source, cursor = known.cursor, "the cursor is given up");
-                self.batching
-                    .push(gap_of_source(source, arrival, CURSOR_RESET));
+                self.owed = gap_of_source(source, arrival, CURSOR_RESET);
             }
             None if settings.resync_new => {
                 let notice = crdt::NoticeChange {
                     kind: crdt::NoticeKind::Resync,
                     ..notice(source, arrival, FIRST_START)
                 };
-                self.batching.push(vec![crdt::Change::Notice(notice)]);
+                self.owed = vec![crdt::Change::Notice(notice)];
             }
             _ => {}
         }
+    }
+
+    /// Makes durable what the start asks for, before anything is read: a cursor behind it would hide that it is missing,
+    /// and a source that is silent must not put it off.
+    async fn settle_start(&mut self) -> Result<(), AppendError> {
+        if !self.owed.is_empty() {
+            self.batching.push(self.owed.clone());
+            self.batching.append().await?;
+            self.batching.settle().await?;
+            self.owed.clear();
+        }
+        Ok(())
     }
 
     async fn follow(&mut self, stop: &CancellationToken) -> Result<(), FollowError> {
@@ -258,6 +272,11 @@ impl Session {
         self.batching.stream.resume(resumed_at);
         self.batching.stream.forgives =
             self.breaks.count >= BREAKS_MAX && self.breaks.cursor == self.batching.cursor().cursor;
+        match stop.run_until_cancelled(self.settle_start()).await {
+            None => return End::Stopped,
+            Some(Ok(())) => {}
+            Some(Err(error)) => return self.refused(error).await,
+        }
         let clock = Arc::clone(&self.follower.shared.intake.clock);
         let mut windows = windows(subscription, clock, self.frames);
         loop {

@@ -56,6 +56,30 @@ async fn a_first_start_begins_where_it_is_told() {
 }
 
 #[tokio::test]
+async fn a_first_start_compares_at_once_however_silent_the_source_is() {
+    let follow = Follow::new(DidDocs::default()).await;
+    let (resyncs, mut tasks) = ResyncQueue::bounded(10);
+    let following = Following::new(follow.world.intake.clone(), Some(resyncs), None);
+    let settings = FollowSettings {
+        resync_new: true,
+        cursor_interval: Duration::from_secs(3600),
+        ..FollowSettings::default()
+    };
+    let running = Running::start(&following, &follow.source, settings);
+    let _accepted = follow.source.accept().await;
+    let task = tokio::time::timeout(Duration::from_secs(30), tasks.recv()).await;
+    let Ok(Some(Task::Reconcile(reconcile))) = task else {
+        panic!("{task:?} at a silent source")
+    };
+    assert_eq!(reconcile.reason, "first_start");
+    let state = running.stop().await;
+    assert_eq!((state.summary.frames, state.durable), (0, None));
+    let of = |kind, reason: &str| (kind, reason.to_owned());
+    let expected = [of("resync", "first_start")];
+    assert_eq!(follow.noticed().await, BTreeSet::from(expected));
+}
+
+#[tokio::test]
 async fn numbers_that_do_not_rise_end_the_connection_and_lose_nothing() {
     let (mut one, mut other) = (repo(1), repo(2));
     for again in [2, 1] {
