@@ -12,6 +12,7 @@ mod follow;
 mod freshness;
 mod fuzz;
 mod lexicon;
+mod living;
 mod lossless;
 mod merge_laws;
 mod minio;

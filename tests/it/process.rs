@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -124,6 +124,36 @@ impl Running {
         }
     }
 
+    /// Waits until the process answers `path` at `address` with 200.
+    pub(crate) fn wait_until_ready(&mut self, address: SocketAddr, path: &str) {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !get(address, path).starts_with("HTTP/1.1 200") {
+            let ended = self.child.try_wait().expect("the process can be asked");
+            self.said.extend(self.lines.try_iter());
+            assert!(
+                ended.is_none() && Instant::now() < deadline,
+                "the process did not answer {path}: {:#?}",
+                self.said
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What it said since it was started, or since it was last asked.
+    pub(crate) fn said(&mut self) -> Vec<String> {
+        self.said.extend(self.lines.try_iter());
+        std::mem::take(&mut self.said)
+    }
+
+    /// The pipes of a process that was started with pipes as its standard input and output.
+    pub(crate) fn pipes(&mut self) -> (ChildStdin, ChildStdout) {
+        let pipes = (self.child.stdin.take(), self.child.stdout.take());
+        let (Some(stdin), Some(stdout)) = pipes else {
+            panic!("it was started without pipes, or they are taken")
+        };
+        (stdin, stdout)
+    }
+
     /// The process's id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
@@ -208,17 +238,19 @@ impl Minio {
         command
             .env("MINIO_ROOT_USER", MINIO_USER)
             .env("MINIO_ROOT_PASSWORD", MINIO_PASSWORD);
-        let mut minio = Minio {
-            process: Running::start(command),
-            address,
-        };
-        minio.wait_until_ready();
-        minio
+        let mut process = Running::start(command);
+        process.wait_until_ready(address, "/minio/health/ready");
+        Minio { process, address }
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Kills it at once; another one may be started where it was.
+    pub(crate) fn kill(self) {
+        self.process.stop("KILL");
     }
 
     /// The variables that a client needs to reach this server.
@@ -237,23 +269,6 @@ impl Minio {
     /// Gives `command` what it needs to reach this server.
     pub(crate) fn lend(&self, command: &mut Command) {
         command.envs(self.environment());
-    }
-
-    fn wait_until_ready(&mut self) {
-        let deadline = Instant::now() + START_TIMEOUT;
-        while !get(self.address, "/minio/health/ready").starts_with("HTTP/1.1 200") {
-            let ended = self
-                .process
-                .child
-                .try_wait()
-                .expect("the process can be asked");
-            assert!(
-                ended.is_none() && Instant::now() < deadline,
-                "MinIO did not start: {:#?}",
-                self.process.said
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
     }
 }
 
@@ -274,7 +289,7 @@ pub(crate) fn set_up(script: &str) -> PathBuf {
 }
 
 /// An address on loopback that nobody listens on now.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address")
 }

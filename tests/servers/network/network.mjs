@@ -17,7 +17,7 @@ const [packages, data] = process.argv.slice(2).map((folder) => path.resolve(fold
 const require = createRequire(path.join(packages, 'package.json'))
 const { PlcServer, Database } = require('@did-plc/server')
 const { PDS, envToCfg, envToSecrets } = require('@atproto/pds')
-const { formatMultikey, multibaseToBytes } = require('@atproto/crypto')
+const { Secp256k1Keypair, formatMultikey, multibaseToBytes } = require('@atproto/crypto')
 
 const ADMIN_PASSWORD = 'network-test-only'
 
@@ -183,6 +183,16 @@ const deeds = {
     return asAdmin('updateSubjectStatus', { subject, takedown: { applied, ref: 'test' } })
   },
   remove: ({ name }) => asAdmin('deleteAccount', { did: account(name).did }),
+  /** Gives the account another signing key, as a PDS does that thinks its keys stolen. */
+  async rotate({ name }) {
+    const { did } = account(name)
+    const key = await Secp256k1Keypair.create({ exportable: true })
+    const { keyLocation } = await pds.ctx.actorStore.getLocation(did)
+    fs.writeFileSync(keyLocation, await key.export())
+    await pds.ctx.plcClient.updateAtprotoKey(did, pds.ctx.plcRotationKey, key.did())
+    const { handle } = await pds.ctx.accountManager.getAccount(did)
+    await pds.ctx.sequencer.sequenceIdentityEvt(did, handle)
+  },
   /** Every account that was made here, with all of its records as the PDS lists them. */
   async list() {
     const hosted = await pages('com.atproto.sync.listRepos', 'repos', {})
