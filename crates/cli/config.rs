@@ -255,7 +255,7 @@ pub(crate) struct UpArgs {
 /// Flags of `ingest`.
 #[derive(Debug, Args)]
 pub(crate) struct IngestArgs {
-    /// A relay or PDS, such as https://bsky.network; again for each.
+    /// A relay or PDS, such as `https://bsky.network`; again for each.
     #[arg(long, value_name = "URL", required = true)]
     pub(crate) relay: Vec<String>,
     /// Serve /healthz, /readyz and /metrics (Prometheus) over HTTP there; port 0 takes a free one.

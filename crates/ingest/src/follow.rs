@@ -1,6 +1,6 @@
 //! Follows sources: their frames go through verification into the log, and on, for as long as the process runs.
 //!
-//! One connection at a time, read into windows ([`reader`]), which go the one way of all frames ([`crate::batching`]).
+//! One connection at a time, read into windows (`reader`), which go the one way of all frames (`crate::batching`).
 //! However a connection ends, what was read of it becomes durable first; the next one begins behind that. So the cursor
 //! is always the durable one, nothing is lost, and what comes twice merges. If the log refuses what was sent, all that
 //! follows from it is forgotten and read again.

@@ -1,6 +1,6 @@
 //! Who may sign for a DID, where it lives and what it is called: documents by DID, asked for when they are needed.
 //!
-//! A document is what its directory said last ([`directory`]); a refresh asks anew. What is recorded
+//! A document is what its directory said last (`directory`); a refresh asks anew. What is recorded
 //! ([`Identities::fixed`]) never changes and nobody is asked. What directories tell goes into the log ([`record`]), with
 //! the handle if it leads back to the DID ([`handle`]).
 

@@ -1,7 +1,7 @@
 //! Imports a repository's CAR from a file.
 //!
 //! With its DID's key the records come in as writes at the repository's rev, and a floor behind them kills what is
-//! older. Without, they are an archive: rows, but no floor. How they get into the log is said in [`crate::whole_repo`].
+//! older. Without, they are an archive: rows, but no floor. How they get into the log is said in `crate::whole_repo`.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,7 +1,7 @@
 //! Replays recorded frames into the log.
 //!
 //! Reading, decoding, verifying and appending overlap, each at most one step ahead of the next. A batch carries the
-//! cursor that covers it ([`crate::batching`]). A replay that was broken off goes on from there; what is appended twice
+//! cursor that covers it (`crate::batching`). A replay that was broken off goes on from there; what is appended twice
 //! merges to the same.
 
 use std::io;
