@@ -245,17 +245,20 @@ impl Directory {
         match answer {
             Ok((document, source)) => {
                 let document = Arc::new(document);
+                // Of two answers the later one stays in the log, so it says so, whatever the clock does between.
+                let before = before.and_then(|known| known.document.as_ref());
+                let at = before.map_or(now, |(_, at)| now.max(at.saturating_add(1)));
                 let told = Told {
                     document: Arc::clone(&document),
                     source,
-                    at: now,
+                    at,
                 };
                 if self.told.try_send(told).is_err() {
                     // The document serves all the same; its host and handle are in no table until it is asked again.
                     metrics::identity_unrecorded();
                 }
                 Known {
-                    document: Some((document, now)),
+                    document: Some((document, at)),
                     error: None,
                     asked_at: now,
                     earned_at,
