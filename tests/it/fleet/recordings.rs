@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use atproto::{Did, DidDocument, Frame, verify_commit, verify_sync};
+use atproto::{Did, DidDocument, Frame, datetime, verify_commit, verify_sync};
 use ingest::Recording;
 use serde_json::Value as Json;
 use testkit::repo::{Network, NetworkConfig};
@@ -23,14 +23,21 @@ const NOW_US: i64 = 1_800_000_000_000_000;
 pub(crate) struct Expected {
     /// The rev and the CID of each path; no CID where it was deleted.
     paths: BTreeMap<[String; 3], (String, Option<String>)>,
+    /// What was said last of an account: when, with which number, and whether it is active.
+    accounts: BTreeMap<String, (i64, i64, bool)>,
     events: Vec<Json>,
 }
 
 impl Expected {
-    /// One line per live record, sorted: did, collection, rkey, rev, CID.
+    /// One line per live record of an account that is not hidden, sorted: did, collection, rkey, rev, CID.
     pub(crate) fn records(&self) -> Vec<[String; 5]> {
         let live = self.paths.iter().filter_map(|(path, (rev, cid))| {
             let [did, collection, rkey] = path.clone();
+            let said = self.accounts.get(&did);
+            let is_hidden = said.is_some_and(|(_, _, is_active)| !is_active);
+            if is_hidden {
+                return None;
+            }
             Some([did, collection, rkey, rev.clone(), cid.clone()?])
         });
         live.collect()
@@ -46,7 +53,15 @@ impl Expected {
         for (path, written) in &other.paths {
             self.write(path.clone(), written.clone());
         }
+        for (did, said) in &other.accounts {
+            self.say(did.clone(), *said);
+        }
         self.events.extend(other.events.iter().cloned());
+    }
+
+    fn say(&mut self, did: String, said: (i64, i64, bool)) {
+        let standing = self.accounts.entry(did).or_insert(said);
+        *standing = said.max(*standing);
     }
 
     fn write(&mut self, path: [String; 3], written: (String, Option<String>)) {
@@ -96,7 +111,9 @@ impl Expected {
                 self.event("identity", &frame.did, frame.seq, Default::default());
             }
             Frame::Account(frame) => {
-                self.event("account", &frame.did, frame.seq, Default::default())
+                let time = datetime::parse(&frame.time).expect("a time");
+                self.say(frame.did.to_string(), (time, frame.seq, frame.active));
+                self.event("account", &frame.did, frame.seq, Default::default());
             }
             other => panic!("not in these recordings: {other:?}"),
         }
