@@ -105,59 +105,16 @@ impl KnownByTables {
         Ok(opened)
     }
 
-    /// Whether the view has been collected, so that another must be asked; it is forgotten then.
-    async fn is_stale(&self, error: &TablesError) -> bool {
-        if error.is_expired() {
-            *self.view.lock().await = None;
-        }
-        error.is_expired()
-    }
-
-    async fn stored_heads(
-        &self,
-        source: &str,
-        dids: &[Did],
-    ) -> Result<Vec<Option<KnownHead>>, TablesError> {
+    /// The answer of the view at hand; of another one if that has been collected, which is forgotten then.
+    async fn ask<T, F>(&self, question: impl Fn(Arc<ReadView>) -> F) -> Result<T, KnownError>
+    where
+        F: Future<Output = Result<T, TablesError>>,
+    {
         loop {
-            match self.view().await?.heads(dids, source).await {
-                Ok(heads) => {
-                    let known = |head: tables::point::StoredHead| KnownHead {
-                        rev: head.rev,
-                        data: head.data,
-                    };
-                    return Ok(heads.into_iter().map(|head| head.map(known)).collect());
-                }
-                Err(error) if self.is_stale(&error).await => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn stored_activity(&self, source: &str, did: &Did) -> Result<Option<bool>, TablesError> {
-        loop {
-            match self.view().await?.is_active(did, source).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) if self.is_stale(&error).await => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn stored_cursor(
-        &self,
-        source: &str,
-        slice: &str,
-    ) -> Result<Option<KnownCursor>, TablesError> {
-        loop {
-            match self.view().await?.cursor(source, slice).await {
-                Ok(cursor) => {
-                    return Ok(cursor.map(|cursor| KnownCursor {
-                        generation: cursor.generation,
-                        cursor: cursor.cursor,
-                    }));
-                }
-                Err(error) if self.is_stale(&error).await => {}
-                Err(error) => return Err(error),
+            let view = self.view().await.map_err(unknown)?;
+            match question(view).await {
+                Err(error) if error.is_expired() => *self.view.lock().await = None,
+                answer => return answer.map_err(unknown),
             }
         }
     }
@@ -175,7 +132,15 @@ impl Known for KnownByTables {
         source: &'a str,
         dids: &'a [Did],
     ) -> BoxFuture<'a, Result<Vec<Option<KnownHead>>, KnownError>> {
-        Box::pin(async move { self.stored_heads(source, dids).await.map_err(unknown) })
+        Box::pin(async move {
+            let question = |view: Arc<ReadView>| async move { view.heads(dids, source).await };
+            let heads = self.ask(question).await?;
+            let known = |head: tables::point::StoredHead| KnownHead {
+                rev: head.rev,
+                data: head.data,
+            };
+            Ok(heads.into_iter().map(|head| head.map(known)).collect())
+        })
     }
 
     fn is_active<'a>(
@@ -183,7 +148,10 @@ impl Known for KnownByTables {
         source: &'a str,
         did: &'a Did,
     ) -> BoxFuture<'a, Result<Option<bool>, KnownError>> {
-        Box::pin(async move { self.stored_activity(source, did).await.map_err(unknown) })
+        Box::pin(async move {
+            let question = |view: Arc<ReadView>| async move { view.is_active(did, source).await };
+            self.ask(question).await
+        })
     }
 
     fn cursor<'a>(
@@ -191,7 +159,14 @@ impl Known for KnownByTables {
         source: &'a str,
         slice: &'a str,
     ) -> BoxFuture<'a, Result<Option<KnownCursor>, KnownError>> {
-        Box::pin(async move { self.stored_cursor(source, slice).await.map_err(unknown) })
+        Box::pin(async move {
+            let question = |view: Arc<ReadView>| async move { view.cursor(source, slice).await };
+            let cursor = self.ask(question).await?;
+            Ok(cursor.map(|cursor| KnownCursor {
+                generation: cursor.generation,
+                cursor: cursor.cursor,
+            }))
+        })
     }
 
     fn renew(&self) -> BoxFuture<'_, ()> {
